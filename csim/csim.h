@@ -1,0 +1,478 @@
+/* csim.h: the only door between the engine room and everybody else.
+ *
+ * `build.py` runs this very file through `cc -E -P -DCSIM_CDEF` and hands what is left to cffi, so
+ * there is no second copy of any declaration. Everything that crosses the door is plain bytes:
+ * fixed-width integers, no pointers inside the structs that are hashed, no padding left to chance.
+ *
+ * Units end a name: `_cycles` are cycles of the simulated core, `_permille` parts of 1000,
+ * `_pages` 4 KiB pages. A field without a unit is a count, an index or a flag (0 or 1).
+ */
+#ifndef CSIM_H
+#define CSIM_H
+
+#ifndef CSIM_CDEF
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+/* ---- Statuses ------------------------------------------------------------------------------ */
+
+/* A status says whether the question could be asked; what the simulated machine did is a verdict. */
+enum csim_status {
+    CSIM_OK = 0,
+    CSIM_BAD_PARAM = 1,  /* csim_error names the field and says why */
+    CSIM_NO_MEMORY = 2,  /* only csim_*create returns it; a run cannot fail for want of memory */
+    CSIM_STOPPED = 3,    /* the caller raised *stop; counters are valid up to there */
+    CSIM_LIMIT = 4       /* the explorer's max_states or max_memory was reached */
+};
+
+/* Owned by the caller; there is no "last error". */
+struct csim_error {
+    char field[64];
+    char reason[192];
+};
+
+/* ---- Ops: what a policy is lowered to ------------------------------------------------------- */
+
+/* One list, read by the clock and by the explorer. Operands a..d are described per kind.
+ *   extent: enum csim_extent; who: enum csim_who; barrier: enum csim_barrier; ...
+ * Branches go forward only (`skip`), so every handler ends. */
+#define CSIM_OPS(X)                                                                                \
+    X(END, "end", "the handler ends")                                                              \
+    X(STORE_PTES, "store_ptes", "store the extent's PTEs; a = valid")                              \
+    X(STORE_BARRIER, "store_barrier", "a = barrier")                                               \
+    X(SYNC_CONTEXT, "sync_context", "drain this hart's store buffer and refetch")                  \
+    X(PUBLISH, "publish", "from here on others may use the mapping")                               \
+    X(MARK, "mark", "plain stores to the words of mark a; b = who; n = first n harts")             \
+    X(CLEAR_MARK, "clear_mark", "clear in mark a; b = amo; c = width in bits; d = who")            \
+    X(FENCE, "fence", "this hart's sfence.vma; a = extent; b = by ASID; n = threshold in pages")   \
+    X(FENCE_FREE, "fence_free", "the extent's stale entries vanish everywhere at no cost")         \
+    X(SHOOTDOWN, "shootdown", "fences on other harts; a = extent; b = who; c = via; d = by ASID; " \
+                              "n = threshold in pages")                                            \
+    X(ACK, "ack", "acknowledge the shootdown this `ipi` handler serves")                           \
+    X(DEFER, "defer", "queue a fence of extent a for every hart of b")                             \
+    X(FLUSH_DEFERRED, "flush_deferred", "execute this hart's queued fences")                       \
+    X(WHEN, "when", "skip ops unless every atom of all_of holds and none of none_of; n = operand") \
+    X(JUMP, "jump", "skip ops")                                                                    \
+    X(TOUCH_STACK, "touch_stack", "a store through the TLB; a = next stack (1) or current (0); "   \
+                                  "n = page below the top")                                        \
+    X(TOUCH, "touch", "a store through the TLB to the nested object")                              \
+    X(ALLOCATE, "allocate", "a nested vmalloc of n pages: map_kernel again, interrupts off")       \
+    X(SYNC_ROOT, "sync_root", "copy the root entry of init_mm; a = all roots (1) or current (0)")  \
+    X(SPEND, "spend", "this path's instructions: n of them, a loads, b stores")                    \
+    X(RETRY, "retry", "sret: execute the access again")                                            \
+    X(FALL_THROUGH, "fall_through", "go on to the C handler")                                      \
+    X(FAIL, "fail", "fix up if the access was a probe, else an oops")
+
+enum csim_op_kind {
+#define X(id, name, text) CSIM_OP_##id,
+    CSIM_OPS(X)
+#undef X
+    CSIM_OP_KINDS
+};
+
+/* Which handler a list of ops belongs to. Zero ops: nothing happens at that moment. */
+#define CSIM_HANDLERS_LIST(X)                                                                      \
+    X(MAP_KERNEL, "map_kernel", "a vmalloc-area mapping is made")                                  \
+    X(UNMAP_KERNEL, "unmap_kernel", "a vmalloc-area mapping is freed")                             \
+    X(PURGE_KERNEL, "purge_kernel", "lazily freed areas are fenced before reuse")                  \
+    X(FLUSH_KERNEL, "flush_kernel", "set_memory, kfence, reset-perms: an extent is fenced")        \
+    X(EARLY_TRAP, "early_trap", "every trap, before the stack is touched")                         \
+    X(KERNEL_FAULT, "kernel_fault", "page fault on a kernel address, in C, after the save")        \
+    X(MAP_USER, "map_user", "a user fault installed PTEs")                                         \
+    X(PROTECT_USER, "protect_user", "access flag, COW, fork, mprotect")                            \
+    X(UNMAP_USER, "unmap_user", "munmap")                                                          \
+    X(USER_SPURIOUS, "user_spurious", "a user fault whose PTE was valid when re-read")             \
+    X(IPI, "ipi", "the remote half of an S-mode shootdown")                                        \
+    X(SWITCH_MM, "switch_mm", "context switch to another mm")                                      \
+    X(SWITCH_TASK, "switch_task", "before a task's stack is first used on this hart")
+
+enum csim_handler {
+#define X(id, name, text) CSIM_##id,
+    CSIM_HANDLERS_LIST(X)
+#undef X
+    CSIM_HANDLERS
+};
+
+/* Atoms of a condition: bit i of all_of / none_of. `operand` says what csim_op.n means for it;
+ * a WHEN carries at most one atom with an operand. */
+#define CSIM_ATOMS(X)                                                                              \
+    X(SSCRATCH_ZERO, "sscratch_zero", "sscratch is zero: the trap came from the kernel")           \
+    X(INTERRUPT, "interrupt", "scause is an interrupt")                                            \
+    X(PAGE_FAULT, "page_fault", "scause is 12, 13 or 15")                                          \
+    X(PAGE_FAULT_FETCH, "page_fault_fetch", "scause is 12")                                        \
+    X(PAGE_FAULT_LOAD, "page_fault_load", "scause is 13")                                          \
+    X(PAGE_FAULT_STORE, "page_fault_store", "scause is 15")                                        \
+    X(USER_MODE, "user_mode", "the saved privilege is U")                                          \
+    X(KERNEL_ADDRESS, "kernel_address", "the sign bit of stval is set")                            \
+    X(REGION_VMALLOC, "region_vmalloc", "the extent starts in the vmalloc area")                   \
+    X(REGION_MODULE, "region_module", "the extent starts in the module area")                      \
+    X(REGION_VMEMMAP, "region_vmemmap", "the extent starts in vmemmap")                            \
+    X(REGION_LINEAR, "region_linear", "the extent starts in the linear map")                       \
+    X(REGION_PCI_IO, "region_pci_io", "the extent starts in the PCI I/O window")                   \
+    X(MARKED, "marked", "this hart's bit of mark n is set (a load)")                               \
+    X(SVVPTC, "svvptc", "the machine implements Svvptc")                                           \
+    X(SVINVAL, "svinval", "the machine implements Svinval")                                        \
+    X(ONE_HART, "one_hart", "no other hart is in the mask")                                        \
+    X(SBI_FENCES, "sbi_fences", "remote fences go through SBI")                                    \
+    X(IRQS_ON, "irqs_on", "S-mode interrupts are enabled")                                         \
+    X(ASIDS, "asids", "the kernel uses ASIDs")                                                     \
+    X(RUNNING, "running", "the mm runs on this hart now")                                          \
+    X(PAGES_LE, "pages_le", "the extent has at most n pages")                                      \
+    X(PTE_VALID_NOW, "pte_valid_now", "an explicit load of the PTE finds V set")                   \
+    X(TRANSLATES_NOW, "translates_now", "a fresh walk of the address succeeds")
+
+enum csim_atom {
+#define X(id, name, text) CSIM_ATOM_##id,
+    CSIM_ATOMS(X)
+#undef X
+    CSIM_ATOM_COUNT
+};
+
+enum csim_extent { CSIM_EXTENT_ALL, CSIM_EXTENT_PAGE, CSIM_EXTENT_RANGE };
+enum csim_who { CSIM_WHO_ALL, CSIM_WHO_OWN, CSIM_WHO_FIRST_N, CSIM_WHO_OTHERS, CSIM_WHO_ONLINE,
+                CSIM_WHO_MM_MASK, CSIM_WHO_RUNNING };
+enum csim_barrier { CSIM_BARRIER_W_W, CSIM_BARRIER_RW_RW, CSIM_BARRIER_COMPLETE };
+enum csim_via { CSIM_VIA_MACHINE, CSIM_VIA_SBI, CSIM_VIA_IMSIC, CSIM_VIA_HW };
+
+struct csim_op {
+    uint8_t kind;     /* enum csim_op_kind */
+    uint8_t a, b, c;  /* operands, see CSIM_OPS */
+    uint8_t d;
+    uint8_t zero;     /* so that equal ops are equal bytes */
+    uint16_t skip;    /* WHEN, JUMP: how many of the following ops are passed over */
+    uint32_t n;
+    uint32_t zero2;
+    uint64_t all_of;  /* WHEN: bits of enum csim_atom */
+    uint64_t none_of;
+};
+
+enum { CSIM_MARKS_MAX = 4, CSIM_OPS_MAX = 1024, CSIM_HARTS_MAX = 4096 };
+
+/* A policy, whole. */
+struct csim_program {
+    uint32_t ops_nr;
+    uint32_t marks_nr;
+    uint32_t mark_words[CSIM_MARKS_MAX];   /* 64-bit words that one `mark` stores */
+    uint32_t handler_at[CSIM_HANDLERS];    /* index of the first op */
+    uint32_t handler_nr[CSIM_HANDLERS];    /* ops in the handler, END included; 0 = no handler */
+};
+
+/* ---- The machine ---------------------------------------------------------------------------- */
+
+enum { CSIM_SIZES = 5 };   /* page sizes by level: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB, ... */
+
+/* One array of a translation cache. ways = 0: the structure is absent. */
+struct csim_array {
+    uint32_t sets;
+    uint32_t ways;
+    uint32_t sectors;      /* neighbouring pages under one tag, a power of two */
+    uint32_t levels;       /* bit i: holds leaves of level i (page-walk caches: pointers) */
+    uint32_t policy;       /* index into csim_tlb_policy_name() */
+};
+
+enum csim_pte_via { CSIM_PTE_L1D, CSIM_PTE_L2 };
+
+struct csim_machine {
+    uint32_t mhz;
+    uint32_t levels;                       /* 3 = Sv39, 4 = Sv48, 5 = Sv57 */
+    struct csim_array l1i[2], l1d[2];      /* 0 = base, 1 = superpages */
+    struct csim_array l1st[2];             /* store side, when l1_split_store */
+    struct csim_array l2[2];
+    struct csim_array pwc[CSIM_SIZES];     /* [i] holds level-i pointers; unified: [0] holds all */
+    uint32_t l1_split_store;
+    uint32_t pwc_unified;
+    uint32_t l2_seq_page_sizes;            /* L2 probes one page size after the other */
+    uint32_t walkers;
+    uint32_t asid_bits;
+    uint32_t prefetch_next_line;           /* a walk also fetches the next line of PTEs */
+    uint32_t inv_l1, inv_l2, inv_pwc;      /* invalid PTEs are cached here */
+    uint32_t inv_nonleaf_range;            /* a cached invalid non-leaf covers its whole range */
+    uint32_t inv_line_capture;             /* PTEs of the line whose validity one walk captures */
+    uint32_t negative_global;              /* 0 never, 1 from the PTE, 2 always */
+    uint32_t svvptc, svinval, svade, svnapot, svpbmt;
+
+    uint32_t fence_all_cycles, fence_asid_cycles, fence_va_cycles;
+    uint32_t fence_pipe_cycles;            /* pipeline refill after any sfence.vma */
+    uint32_t fence_va_as_all;
+    uint32_t fence_l2_va_clears_set;
+    uint32_t fence_va_low8_match;          /* L1 compares only the low 8 VPN bits */
+
+    uint32_t l1_hit_cycles, l2_hit_cycles;
+    uint32_t walk_overhead_per_level_cycles;
+    uint32_t pwc_hit_cycles;
+    uint32_t pte_via;                      /* enum csim_pte_via: the first cache a walk asks */
+    uint32_t read_l1d_cycles, read_l2_cycles, read_llc_cycles, read_dram_cycles;
+    uint32_t read_l1d_permille, read_l2_permille, read_llc_permille;  /* the rest is DRAM */
+
+    uint32_t store_drain_cycles;           /* a PTE store reaches the own walker after this */
+    uint32_t coherence_cycles;             /* ... and the other harts' after this much more */
+    uint32_t line_transfer_cycles;         /* a line last written by another hart */
+    uint32_t instruction_millicycles;      /* cycles per instruction x 1000 */
+    uint32_t load_cycles, store_cycles, amo_cycles, barrier_cycles;
+    uint32_t trap_entry_cycles, sret_cycles;
+    uint32_t trap_save_instructions, trap_exit_instructions;
+
+    uint32_t via;                          /* enum csim_via, not MACHINE */
+    uint32_t ecall_cycles;
+    uint32_t sbi_fixed_cycles, sbi_send_cycles, sbi_deliver_cycles, sbi_handler_cycles,
+             sbi_ack_cycles;
+    uint32_t sbi_range_limit_bytes;        /* a larger request becomes a full fence */
+    uint32_t sbi_window_harts;             /* harts one call can name */
+    uint32_t imsic_fixed_cycles, imsic_send_cycles, imsic_deliver_cycles, imsic_handler_cycles,
+             imsic_ack_cycles;
+    uint32_t hw_fixed_cycles, hw_per_hart_cycles;
+    uint32_t idle_wake_cycles;
+};
+
+/* ---- The work ------------------------------------------------------------------------------- */
+
+/* What a hart does at one point of its own axis of useful cycles. Items are made before the clock
+ * starts, recorded (replay) or drawn (synthetic), and are the same for every policy.
+ *
+ * Gates order items of different harts. An item with wait != 0 blocks until gate `wait` has been
+ * signalled gates[wait] times; with signal != 0 it signals that gate when it is done (a MAP: when
+ * the policy publishes). Every gate is signalled only by items of an earlier `order`, so nobody can
+ * wait in a circle. */
+enum csim_item_kind {
+    CSIM_ITEM_MAP,         /* map_kernel over [va, va + pages) */
+    CSIM_ITEM_UNMAP,       /* unmap_kernel over the same; PTEs become invalid, nobody fences */
+    CSIM_ITEM_PURGE,       /* purge_kernel over [va, va + pages) */
+    CSIM_ITEM_FLUSH,       /* flush_kernel over [va, va + pages); pages 0 = everything */
+    CSIM_ITEM_TOUCH,       /* one access to each page: the first of this hart */
+    CSIM_ITEM_SWITCH,      /* switch_task, then the stack [va, va + pages) is the current one */
+    CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause */
+    CSIM_ITEM_USER_FAULT,  /* map_user over a fresh user page (arg pages) */
+    CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
+    CSIM_ITEM_ONLINE,      /* hart arg comes up; before its ONLINE a hart is in no mask */
+    CSIM_ITEM_KINDS
+};
+
+enum csim_item_flag {
+    CSIM_ITEM_FROM_USER = 1,    /* TRAP: the trap came from U-mode */
+    CSIM_ITEM_FETCH = 2,        /* TOUCH: an instruction fetch */
+    CSIM_ITEM_LOAD = 4,         /* TOUCH: a load; neither FETCH nor LOAD: a store */
+    CSIM_ITEM_HUGE = 8,         /* MAP: leaves of 2 MiB */
+    CSIM_ITEM_IRQS_OFF = 16,    /* the item runs with S-mode interrupts masked */
+    CSIM_ITEM_STACK = 32        /* MAP: a kernel stack */
+};
+
+struct csim_item {
+    uint64_t at_cycles;   /* useful cycles since the hart's start */
+    uint64_t order;       /* position on the nominal axis common to all harts */
+    uint64_t va;
+    uint64_t arg;
+    uint32_t pages;
+    uint32_t wait;        /* gate, 0 = none */
+    uint32_t signal;      /* gate, 0 = none */
+    uint16_t hart;
+    uint8_t kind;         /* enum csim_item_kind */
+    uint8_t flags;        /* enum csim_item_flag */
+};
+
+struct csim_workload {
+    uint64_t seed;                     /* hash(root seed, workload fields, replicate) */
+    uint64_t useful_cycles;            /* budget of each hart */
+    uint64_t speculative_walks_per_tcycle;  /* wrong-path walks per 10^12 useful cycles, a hart */
+    uint32_t visit_cycles;             /* useful cycles per page visit */
+    uint32_t synthetic;                /* 1: draw maps; 0: the items given are the maps */
+    /* the mix of page visits, parts of 1000; the rest goes to user pages */
+    uint32_t visit_text_permille;      /* kernel text: fetches, 2 MiB leaves */
+    uint32_t visit_linear_permille;    /* linear map: data, 2 MiB leaves */
+    uint32_t visit_stack_permille;     /* current kernel stack */
+    uint32_t visit_module_permille;    /* vmalloc objects this hart has touched */
+    uint32_t text_pages, linear_pages, user_pages;   /* 4 KiB pages in each footprint */
+    uint32_t zipf_permille;            /* Zipf exponent x 1000 over a footprint's pages */
+    uint32_t speculative_span_pages;   /* how far past the area's end they reach */
+    /* drawn events, per 10^12 useful cycles: whole system for maps, per hart for the rest */
+    uint64_t maps_per_tcycle;
+    uint64_t user_faults_per_tcycle;
+    uint64_t ticks_per_tcycle;
+    uint64_t interrupts_per_tcycle;    /* device interrupts */
+    uint32_t kernel_trap_permille;     /* ticks and interrupts that hit S-mode */
+    /* what a drawn map is */
+    uint32_t stack_permille;           /* of maps: a fork's stack, through the stack cache */
+    uint32_t pages_1_permille, pages_4_permille, pages_16_permille;  /* others; rest: 64 */
+    uint32_t lifetime_cycles;          /* mean useful cycles from map to free */
+    uint32_t remote_permille;          /* maps also used by another hart */
+    uint32_t touch_delay_cycles;       /* from the map to its first use */
+    uint32_t stack_cache_slots;        /* NR_CACHED_STACKS */
+    uint32_t lazy_pages_per_log2;      /* purge past fls(harts) times this many pages */
+    uint32_t irqs_off_permille;        /* maps made with interrupts masked */
+};
+
+struct csim_params {
+    uint32_t harts;
+    uint32_t nr_cpus;                  /* CONFIG_NR_CPUS: sizes the kernel's masks */
+    uint32_t global_lock;              /* a lock held across map and shootdown */
+    uint32_t livelock_retries;         /* faults on one access before the run is called livelocked */
+    struct csim_machine machine;
+    struct csim_workload workload;
+};
+
+/* ---- What comes out ------------------------------------------------------------------------- */
+
+#define CSIM_COUNTERS(X)                                                                           \
+    X(wall_cycles, "cycles", "summed over harts, from start to the end of each hart's budget")     \
+    X(useful_cycles, "cycles", "work of the workload, equal for every policy")                     \
+    X(idle_cycles, "cycles", "sleep of the workload")                                              \
+    X(base_translation_cycles, "cycles", "TLB and walk latency that no fence caused")              \
+    X(map_store_cycles, "cycles", "cause: PTE stores and barriers of kernel mappings")             \
+    X(mark_cycles, "cycles", "cause: marks and their line transfers, on the mapping side")         \
+    X(early_check_cycles, "cycles", "cause: the check on traps that need no fence")                \
+    X(lazy_fault_cycles, "cycles", "cause: kernel page faults resolved by a retry")                \
+    X(local_fence_cycles, "cycles", "cause: this hart's fences for kernel mappings")               \
+    X(initiator_wait_cycles, "cycles", "cause: shootdowns for kernel mappings, at their sender")   \
+    X(victim_handler_cycles, "cycles", "cause: shootdowns for kernel mappings, at their targets")  \
+    X(refill_map_cycles, "cycles", "cause: misses on entries dropped for a kernel mapping")        \
+    X(refill_lazy_cycles, "cycles", "cause: misses on entries dropped after a kernel fault")       \
+    X(refill_user_cycles, "cycles", "cause: misses on entries dropped for a user mapping")         \
+    X(refill_purge_cycles, "cycles", "cause: misses on entries dropped by unmap, purge, flush")    \
+    X(user_fence_cycles, "cycles", "cause: user-side handlers, their fences and shootdowns")       \
+    X(purge_cycles, "cycles", "cause: unmap, purge and flush, at sender and targets")              \
+    X(handoff_wait_cycles, "cycles", "waits for another hart's item; shown, not overhead")         \
+    X(maps, "maps", "kernel mappings made")                                                        \
+    X(map_pages, "pages", "4 KiB pages in them")                                                   \
+    X(unmaps, "maps", "kernel mappings freed")                                                     \
+    X(purges, "purges", "lazily freed areas fenced")                                               \
+    X(stack_cache_hits, "forks", "drawn forks whose stack came from the hart's cache: no map")     \
+    X(user_faults, "faults", "user faults of the workload")                                        \
+    X(pte_stores, "stores", "PTE stores, non-leaf included")                                       \
+    X(marks, "marks", "mark ops executed")                                                         \
+    X(mark_words, "stores", "64-bit stores by them")                                               \
+    X(mark_clears, "amos", "own bits cleared")                                                     \
+    X(line_transfers, "lines", "accesses to a mark line last written by another hart")             \
+    X(fence_requests, "requests", "as kernel developers counted: 1 per local sfence.vma, "         \
+                                  "size/4K or 1 per SBI call, not times harts")                    \
+    X(fences_full, "fences", "sfence.vma x0, x0 executed by the kernel")                           \
+    X(fences_addr, "fences", "sfence.vma va, x0 executed by the kernel")                           \
+    X(fences_asid, "fences", "sfence.vma x0, asid executed by the kernel")                         \
+    X(fences_addr_asid, "fences", "sfence.vma va, asid executed by the kernel")                    \
+    X(fences_firmware, "fences", "sfence.vma executed by the firmware for remote fences")          \
+    X(fences_firmware_full, "fences", "of them full, widened ones included")                       \
+    X(remote_fence_calls, "calls", "remote-fence requests: SBI calls, or S-mode IPI broadcasts")   \
+    X(remote_fence_targets, "harts", "harts they addressed, the caller included")                  \
+    X(ipis, "IPIs", "inter-processor interrupts sent for fences")                                  \
+    X(ipi_delay_cycles, "cycles", "from arrival until the target could take them")                 \
+    X(idle_wakes, "wakes", "IPIs that woke an idle hart")                                          \
+    X(traps_interrupt, "traps", "interrupts of the workload")                                      \
+    X(traps_kernel_fault, "traps", "page faults on kernel addresses")                              \
+    X(traps_user, "traps", "traps from U-mode")                                                    \
+    X(early_checks, "checks", "early_trap handlers run on traps from the kernel")                  \
+    X(early_checks_retried, "checks", "of them that ended in a retry")                             \
+    X(spurious_faults, "faults", "kernel page faults on a mapping whose PTE was valid")            \
+    X(window_faults, "faults", "of them: no cached invalid entry, the store was not visible yet")  \
+    X(negative_faults, "faults", "of them: answered from a cached invalid entry")                  \
+    X(kernel_faults_c, "faults", "kernel page faults that reached the C handler")                  \
+    X(retries, "retries", "accesses executed again after a fault")                                 \
+    X(visits, "visits", "page visits of the reference stream")                                     \
+    X(lookups, "lookups", "translations asked of the first level")                                 \
+    X(l1_hits, "hits", "answered by the first level, invalid entries included")                    \
+    X(l2_hits, "hits", "answered by the second level, invalid entries included")                   \
+    X(misses, "misses", "lookups that needed a walk")                                              \
+    X(refill_misses, "misses", "misses of the first level on an entry a fence dropped")            \
+    X(walks, "walks", "page walks, speculative ones included")                                     \
+    X(walks_speculative, "walks", "walks nobody asked for")                                        \
+    X(walk_reads, "reads", "PTEs read by walks")                                                   \
+    X(pwc_hits, "hits", "walks that a page-walk cache shortened")                                  \
+    X(negative_fills, "fills", "invalid PTEs that entered a cache")                                \
+    X(negative_hits, "hits", "lookups answered by a cached invalid PTE")                           \
+    X(ambient_faults, "faults", "must be 0: a reference to a page already used faulted")           \
+    X(items, "items", "items executed")                                                            \
+    X(work_digest, "hash", "of the items, whatever the policy")                                    \
+    X(events, "events", "taken from the queue")
+
+struct csim_counters {
+#define X(name, unit, meaning) uint64_t name;
+    CSIM_COUNTERS(X)
+#undef X
+};
+
+/* Log-linear: 16 buckets per power of two, exact below 16. See csim_histogram_floor(). */
+enum { CSIM_HISTOGRAM_BUCKETS = 976 };
+enum csim_histogram { CSIM_HIST_MAP, CSIM_HIST_STALL, CSIM_HIST_FIRST_TOUCH, CSIM_HISTOGRAMS };
+
+enum csim_verdict {
+    CSIM_RAN,             /* to the end: the counters mean something */
+    CSIM_OOPS,            /* a kernel page fault that nobody resolved */
+    CSIM_LIVELOCK,        /* one access faulted livelock_retries times */
+    CSIM_STACK_OVERFLOW,  /* traps nested past the stack */
+    CSIM_DEADLOCK,        /* every hart waits */
+    CSIM_STALE_USE,       /* a freed mapping answered */
+    CSIM_VERDICTS
+};
+
+struct csim_result {
+    uint32_t verdict;           /* enum csim_verdict */
+    uint32_t verdict_hart;
+    uint64_t verdict_at_cycles;
+    uint64_t verdict_va;
+    struct csim_counters counters;
+    uint64_t histogram[CSIM_HISTOGRAMS][CSIM_HISTOGRAM_BUCKETS];
+};
+
+/* ---- Programs alone --------------------------------------------------------------------------- */
+
+/* Checks a program alone: what the clock and the explorer both require of it. */
+enum csim_status csim_check_program(const struct csim_program *program, const struct csim_op *ops,
+                                    struct csim_error *error);
+
+/* ---- Names: Python asks, nothing is listed twice --------------------------------------------- */
+
+/* Each returns NULL past the end. */
+const char *csim_op_name(uint32_t kind);
+const char *csim_op_text(uint32_t kind);
+const char *csim_atom_name(uint32_t atom);
+const char *csim_atom_text(uint32_t atom);
+const char *csim_handler_name(uint32_t handler);
+const char *csim_handler_text(uint32_t handler);
+const char *csim_counter_name(uint32_t counter);
+const char *csim_counter_unit(uint32_t counter);
+const char *csim_counter_meaning(uint32_t counter);
+const char *csim_verdict_name(uint32_t verdict);
+
+/* Hash of the C sources, this header and the compiler flags. */
+const char *csim_build_id(void);
+
+/* ---- Page walks alone, for golden vectors ---------------------------------------------------- */
+
+enum csim_access { CSIM_LOAD, CSIM_STORE, CSIM_FETCH };
+enum csim_privilege { CSIM_USER = 0, CSIM_SUPERVISOR = 1, CSIM_MACHINE = 3 };
+
+/* One word of simulated memory; what is not listed is zero. */
+struct csim_word {
+    uint64_t pa;
+    uint64_t value;
+};
+
+struct csim_walk_case {
+    uint64_t va;
+    uint64_t satp_ppn;
+    uint64_t ram_first, ram_end;  /* memory is [ram_first, ram_end) */
+    uint32_t words_at, words_nr;  /* this case's part of the words given */
+    uint8_t levels;               /* 3, 4, 5; 0 = bare */
+    uint8_t privilege;            /* enum csim_privilege */
+    uint8_t access;               /* enum csim_access */
+    uint8_t sum, mxr, svadu, svnapot, svpbmt;
+};
+
+struct csim_walk_result {
+    uint64_t pa;
+    uint64_t size_bytes;
+    uint64_t reads[5];        /* PTE addresses in the order they were read */
+    uint64_t after_pa, after_value;  /* the PTE that Svadu updated, when updated */
+    uint8_t cause;            /* scause of the translation; 0 = it succeeded */
+    uint8_t access_cause;     /* scause of the whole access; 0 = ok */
+    uint8_t level;
+    uint8_t pbmt;
+    uint8_t global;
+    uint8_t bare;
+    uint8_t reads_nr;
+    uint8_t updated;
+    uint32_t reason;          /* why the walk stopped: csim_walk_fail_name() */
+    uint32_t zero;
+};
+
+
+
+#endif /* CSIM_H */

@@ -1,0 +1,78 @@
+/* mmu.h: one hart's translation: L1, then L2, then a walk that the page-walk cache shortens; applies
+ * that hart's own fences. Knows no trap and no other hart.
+ *
+ * A translation is begun, then stepped while it walks: between two steps time passes, and the
+ * caller may serve an event. `mmu_begin` alone answers every hit.
+ */
+#ifndef MMU_H
+#define MMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "csim.h"
+#include "pagetable.h"
+#include "pwc.h"
+#include "tlb.h"
+#include "walk.h"
+
+/* On whose behalf a fence dropped an entry, so that the later miss can be charged. */
+enum fence_cause { FENCE_FOR_MAP, FENCE_FOR_LAZY, FENCE_FOR_USER, FENCE_FOR_PURGE, FENCE_CAUSES };
+
+struct mmu_request {
+    uint64_t va;
+    uint16_t asid;
+    uint8_t access;              /* enum csim_access */
+    bool user;                   /* a user page is meant: SUM-less, the effective privilege is U */
+    bool speculative;            /* fills, never faults, is not counted as a lookup */
+};
+
+struct mmu_answer {
+    enum walk_fail fail;         /* WALK_NONE: translated */
+    bool negative;               /* a cached invalid PTE answered */
+    bool refill;                 /* a first-level entry that a fence dropped was missed */
+    enum fence_cause refill_for;
+    uint64_t ppn;                /* of the 4 KiB page, when translated */
+};
+
+struct mmu {
+    const struct csim_machine *machine;
+    struct csim_counters *counters;
+    struct walk_context context[2];   /* [0] U, [1] S */
+    struct tlb l1i, l1d, l1st, l2;
+    struct pwc pwc;
+    uint32_t hart;
+
+    struct mmu_request request;  /* the translation in flight */
+    struct walk walk;
+    bool walking;
+    struct mmu_answer answer;    /* valid when !walking */
+};
+
+void mmu_create(struct mmu *mmu, struct arena *arena, const struct csim_machine *machine,
+                uint64_t root_ppn, uint32_t hart, uint64_t seed, struct csim_counters *counters);
+
+/* Asks the TLBs (and the page-walk cache); returns the cycles until answered, or until the first
+ * PTE read when `walking`. */
+uint32_t mmu_begin(struct mmu *mmu, const struct mmu_request *request);
+
+/* One PTE read at `at_cycles`; returns the cycles until the next one, or until the answer. The last
+ * step fills the caches. Only while `walking`. */
+uint32_t mmu_step(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycles);
+
+/* A fence that covers it executed while it walked: nothing is filled; begin again. */
+void mmu_abort(struct mmu *mmu);
+
+/* Which operand form of sfence.vma. */
+enum fence_form { FENCE_ALL, FENCE_ASID, FENCE_VA, FENCE_VA_ASID };
+
+/* Drops what the form covers on this machine, marks it dropped for `cause`; returns the cycles of
+ * the instruction, pipeline refill included. A walk in flight that it covers is aborted. */
+uint32_t mmu_fence(struct mmu *mmu, enum fence_form form, uint64_t va, uint16_t asid,
+                   enum fence_cause cause);
+
+/* `ideal` only: the stale invalid entries of the range vanish, at no cost. */
+void mmu_forget_range(struct mmu *mmu, uint64_t va, uint32_t pages);
+
+#endif

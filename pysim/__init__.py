@@ -1,0 +1,1 @@
+"""The study: decides what to ask the engine, never counts a cycle."""

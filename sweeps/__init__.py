@@ -1,0 +1,1 @@
+"""The yard: many scenarios at once, and what people see of them."""

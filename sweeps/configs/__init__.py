@@ -1,0 +1,1 @@
+"""One TOML file, one question; the comment on top asks it."""
