@@ -34,5 +34,6 @@ def check_program(header: bytes, ops: bytes) -> None:
     error = ffi.new("struct csim_error *")
     program = ffi.new("struct csim_program *")
     ffi.memmove(program, header, len(header))
-    if lib.csim_check_program(program, ffi.from_buffer("struct csim_op[]", ops), error) != lib.CSIM_OK:
+    rows = ffi.from_buffer("struct csim_op[]", ops)
+    if lib.csim_check_program(program, rows, error) != lib.CSIM_OK:
         raise EngineError(f"{text(error.field)}: {text(error.reason)}")

@@ -1,9 +1,10 @@
 """The words a mapping policy is written in, and their lowering to the engine's ops.
 
-A policy is a frozen dataclass with one method per moment (``map_kernel``, ``early_trap``, ...), each
-returning a list of steps. Steps are built by the functions below, conditions by the upper-case
-names, combined with ``&``, ``|`` and ``~``. ``lower`` turns a policy into a ``Program``: plain bytes,
-branches forward only, so that the engine can run it on a clock or over every interleaving.
+A policy is a frozen dataclass with one method per moment (``map_kernel``, ``early_trap``, ...),
+each returning a list of steps. Steps are built by the functions below, conditions by the
+upper-case names, combined with ``&``, ``|`` and ``~``. ``lower`` turns a policy into a ``Program``:
+plain bytes, branches forward only, so that the engine can run it on a clock or over every
+interleaving.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def pages_le(pages: int) -> Condition:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One op. ``mark`` names the mark it uses; ``insn`` is the kernel's instruction, for readers."""
+    """One op. ``mark`` names the mark it uses, ``insn`` the kernel's instruction, for readers."""
 
     op: str
     text: str
@@ -203,7 +204,7 @@ def fence(
 ) -> Step:
     """This hart's sfence.vma. A range is its list of pages, one fence each, up to the threshold.
 
-    Source of the default threshold: linux 6.12, arch/riscv/mm/tlbflush.c, tlb_flush_all_threshold.
+    The default threshold is tlb_flush_all_threshold of linux 6.12, arch/riscv/mm/tlbflush.c.
     """
     operands = "x0" if extent is ALL else "va"
     asid = "asid" if by_asid else "x0"
@@ -251,7 +252,8 @@ def ack() -> Step:
 
 def defer(extent: Extent, *, who: str = "all") -> Step:
     """Queue a fence for each hart of ``who`` instead of sending an IPI."""
-    return Step("defer", f"queue a fence of {extent.text}", a=extent.kind, b=_index(_WHO, who, "who"))
+    text = f"queue a fence of {extent.text}"
+    return Step("defer", text, a=extent.kind, b=_index(_WHO, who, "who"))
 
 
 def flush_deferred() -> Step:
@@ -260,7 +262,7 @@ def flush_deferred() -> Step:
 
 
 def touch_stack(which: str = "current", *, page: int = 0) -> Step:
-    """Store to the kernel stack through the TLB: ``current`` or ``next``, ``page`` below its top."""
+    """Store to a kernel stack, ``current`` or ``next``, ``page`` pages below its top."""
     number = _index(("current", "next"), which, "which")
     return Step("touch_stack", f"store to the {which} stack", a=number, n=page, insn="sd")
 
@@ -403,18 +405,19 @@ def _mark_at(marks: Sequence[Mark], name: str, policy: str) -> int:
 
 def _whens(term: frozenset[Literal], marks: Sequence[Mark], policy: str) -> list[tuple[int, ...]]:
     """Lower one conjunction: one WHEN for the plain atoms, one more per atom with an operand."""
-    plain = {"all_of": 0, "none_of": 0}
+    masks = [0, 0]  # all_of, none_of
     rows = []
     for literal in sorted(term):
-        key = "none_of" if literal.negative else "all_of"
         bit = 1 << engine.ATOMS[literal.atom]
         if literal.atom not in _OPERAND_ATOMS:
-            plain[key] |= bit
+            masks[literal.negative] |= bit
             continue
         operand = literal.operand
         number = operand if isinstance(operand, int) else _mark_at(marks, operand, policy)
-        rows.append(_row("when", n=number, **{key: bit}))
-    return [_row("when", **plain), *rows] if plain["all_of"] | plain["none_of"] else rows
+        own = [0, 0]
+        own[literal.negative] = bit
+        rows.append(_row("when", n=number, all_of=own[0], none_of=own[1]))
+    return [_row("when", all_of=masks[0], none_of=masks[1]), *rows] if any(masks) else rows
 
 
 def _lower_when(code: _Code, node: When, marks: Sequence[Mark], policy: str) -> None:
@@ -488,7 +491,10 @@ def lower(policy: Policy, *, nr_cpus: int = 64) -> Program:
     try:
         ops = b"".join(_OP.pack(*row) for row in rows)
     except struct.error as error:
-        raise InputError(f"policy {policy.name}", "ops", f"an operand is out of range: {error}") from error
-    program = Program(name=policy.name, ops=ops, header=header, texts=tuple(texts), insns=tuple(insns))
+        reason = f"an operand is out of range: {error}"
+        raise InputError(f"policy {policy.name}", "ops", reason) from error
+    program = Program(
+        name=policy.name, ops=ops, header=header, texts=tuple(texts), insns=tuple(insns)
+    )
     engine.check_program(program.header, program.ops)
     return program

@@ -1,0 +1,34 @@
+"""Mapping policies: what the kernel owes after it stored a PTE. The family ends in its table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pysim.errors import InputError
+from pysim.ops import Policy
+from pysim.policies import linux
+
+POLICIES: Final[tuple[Policy, ...]] = (
+    linux.IDEAL,
+    linux.NONE,
+    linux.PREVENTIVE_RANGE,
+    linux.MARK_6_12,
+    linux.MARK_7_2,
+    linux.MARK_BARRIER,
+)
+
+
+def names() -> list[str]:
+    """Return the names of all policies, in the table's order."""
+    return [policy.name for policy in POLICIES]
+
+
+def find(name: str, *, where: str = "policy") -> Policy:
+    """Return the policy of that name.
+
+    Raises InputError, with the nearest valid name, when there is none.
+    """
+    for policy in POLICIES:
+        if policy.name == name:
+            return policy
+    raise InputError(where, "policy", f"unknown policy {name!r}", got=name, nearest=names())

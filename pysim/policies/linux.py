@@ -1,0 +1,293 @@
+"""What Linux did and does when it makes a new kernel mapping, era by era.
+
+Each class cites the version and the file it follows. What several eras share (the purge of lazily
+freed areas, set_memory, the user side) stands once, in the functions on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pysim.ops import (
+    ALL,
+    INTERRUPT,
+    KERNEL_ADDRESS,
+    ONE_HART,
+    PAGE,
+    PAGE_FAULT,
+    PAGE_FAULT_FETCH,
+    PAGE_FAULT_LOAD,
+    PAGE_FAULT_STORE,
+    RANGE,
+    REGION_MODULE,
+    REGION_VMALLOC,
+    REGION_VMEMMAP,
+    SSCRATCH_ZERO,
+    SVVPTC,
+    Extent,
+    Handler,
+    Mark,
+    Steps,
+    clear_mark,
+    fail,
+    fall_through,
+    fence,
+    fence_free,
+    mark,
+    marked,
+    retry,
+    shootdown,
+    spend,
+    store_barrier,
+    store_ptes,
+    when,
+)
+
+# update_mmu_cache_range fences page by page however many there are
+_NO_THRESHOLD: Final = 2**32 - 1
+
+
+def flush_tlb_kernel(extent: Extent) -> Handler:
+    """Fence an extent on every online hart, or only here when no other is online.
+
+    The barrier is the one the IPI paths contain before the message leaves.
+    Source: linux 6.10 and later, arch/riscv/mm/tlbflush.c, __flush_tlb_range.
+    """
+    return [
+        when(
+            ONE_HART,
+            [fence(extent)],
+            [store_barrier("rw_rw"), shootdown(extent, who="online")],
+        )
+    ]
+
+
+def flush_tlb_mm(extent: Extent) -> Handler:
+    """Fence an extent of one mm on every hart it ever ran on.
+
+    Source: linux 6.12, arch/riscv/mm/tlbflush.c, flush_tlb_mm_range and flush_tlb_page.
+    """
+    return [
+        when(
+            ONE_HART,
+            [fence(extent, by_asid=True)],
+            [store_barrier("rw_rw"), shootdown(extent, who="mm_mask", by_asid=True)],
+        )
+    ]
+
+
+def update_mmu_cache(*, svvptc_aware: bool) -> Handler:
+    """Fence the user pages a fault has just mapped, on this hart.
+
+    Source: linux 6.12, arch/riscv/include/asm/pgtable.h, update_mmu_cache_range; before 6.12 the
+    Svvptc test is missing.
+    """
+    fences: list[Steps] = [fence(RANGE, threshold_pages=_NO_THRESHOLD)]
+    return [when(~SVVPTC, fences)] if svvptc_aware else list(fences)
+
+
+def ptep_set_access_flags(*, svvptc_aware: bool) -> Handler:
+    """Fence after a permission or A/D change of one user page.
+
+    Source: linux 6.12, arch/riscv/mm/pgtable.c, ptep_set_access_flags: with Svvptc a changed PTE is
+    flushed on every hart of the mm, without it update_mmu_cache fences here.
+    """
+    if not svvptc_aware:
+        return [fence(PAGE)]
+    return [when(SVVPTC, flush_tlb_mm(PAGE), [fence(PAGE)])]
+
+
+def new_vmalloc_check(name: str, *, nop_with_svvptc: bool) -> Handler:
+    """Test, clear and fence in handle_exception, before the stack is touched.
+
+    Instruction counts per path, the three of the prologue left out (every policy has them), the
+    amoxor, the sfence.vma and the sret charged by their own steps: 4 for an interrupt, 12 for
+    another exception, 10/12/14 for a user address (load/store/fetch), 25/27/29 with the bit clear,
+    29/31/33 with the bit set.
+    Source: linux 6.12 and 7.2, arch/riscv/kernel/entry.S, macro new_vmalloc_check.
+    """
+    resolve: list[Steps] = [spend(26, loads=5, stores=3), clear_mark(name, amo=True)]
+    if nop_with_svvptc:
+        resolve.append(when(SVVPTC, [spend(1)], [fence(ALL)]))
+    else:
+        resolve.append(fence(ALL))
+    resolve.append(retry())
+    user_address: list[Steps] = [
+        when(PAGE_FAULT_LOAD, [spend(10, loads=2, stores=2)]),
+        when(PAGE_FAULT_STORE, [spend(12, loads=2, stores=2)]),
+        when(PAGE_FAULT_FETCH, [spend(14, loads=2, stores=2)]),
+        fall_through(),
+    ]
+    return [
+        when(
+            SSCRATCH_ZERO,
+            [
+                when(INTERRUPT, [spend(4, loads=1, stores=1), fall_through()]),
+                when(~PAGE_FAULT, [spend(12, loads=2, stores=2), fall_through()]),
+                when(~KERNEL_ADDRESS, user_address),
+                when(PAGE_FAULT_STORE, [spend(2)]),
+                when(PAGE_FAULT_FETCH, [spend(4)]),
+                when(marked(name), resolve),
+                spend(25, loads=5, stores=3),
+            ],
+        ),
+        fall_through(),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linux:
+    """What every era since 6.10 shares; alone it maps without a fence and resolves no fault.
+
+    ``svvptc_aware`` says whether the user side tests for the extension (7a21b2e370da, 6.12).
+    """
+
+    name: str
+    source: str
+    marks: tuple[Mark, ...] = ()
+    svvptc_aware: bool = True
+
+    def map_kernel(self) -> Handler:
+        """Store the PTEs and leave it at that."""
+        return [store_ptes(valid=True)]
+
+    def unmap_kernel(self) -> Handler:
+        """Clear the PTEs; the fence comes with the purge."""
+        return [store_ptes(valid=False)]
+
+    def purge_kernel(self) -> Handler:
+        """Fence everything gathered, once (__purge_vmap_area_lazy)."""
+        return flush_tlb_kernel(RANGE)
+
+    def flush_kernel(self) -> Handler:
+        """Fence the extent of set_memory and of reset-perms (flush_tlb_all when it is everything)."""
+        return flush_tlb_kernel(RANGE)
+
+    def kernel_fault(self) -> Handler:
+        """Nothing resolves a kernel fault in C on 64 bits (do_page_fault)."""
+        return [fail()]
+
+    def map_user(self) -> Handler:
+        """Fence the new user pages here; from 6.12 on not if Svvptc bounds their staleness."""
+        return update_mmu_cache(svvptc_aware=self.svvptc_aware)
+
+    def protect_user(self) -> Handler:
+        """Fence the changed user page."""
+        return ptep_set_access_flags(svvptc_aware=self.svvptc_aware)
+
+    def unmap_user(self) -> Handler:
+        """Fence the unmapped user range."""
+        return flush_tlb_mm(RANGE)
+
+    def ipi(self) -> Handler:
+        """Fence page by page up to 64 pages, else everything (local_flush_tlb_range_asid)."""
+        return [fence(RANGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoFence(Linux):
+    """Map without a fence and without a handler: the control that must fail.
+
+    Source: linux 6.5-rc1 to rc5, where vmalloc_fault was gone (7d3332be011e) and flush_cache_vmap
+    not yet there (7e3811521dc3); arch/riscv/mm/fault.c. The purge is that of 6.10.
+    """
+
+    name: str = "none"
+    source: str = "linux 6.5-rc1..rc5"
+    svvptc_aware: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreventiveRange(Linux):
+    """Map, then fence the range on every online hart: by address here when no other is online.
+
+    Source: linux 6.10 and 6.11, arch/riscv/include/asm/cacheflush.h (flush_cache_vmap is
+    flush_tlb_kernel_range) and arch/riscv/mm/tlbflush.c, __flush_tlb_range.
+    """
+
+    name: str = "preventive-range"
+    source: str = "linux 6.10-6.11"
+    svvptc_aware: bool = False
+
+    def map_kernel(self) -> Handler:
+        """Store the PTEs and fence their range on every online hart."""
+        return [store_ptes(valid=True), *flush_tlb_kernel(RANGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark612(Linux):
+    """Map without a fence; each hart fences in full at its first kernel page fault after the mark.
+
+    With Svvptc the fence is a nop. The mark is a bitmap eight times too large, stored whole.
+    Source: linux 6.12 (503638e0babf), arch/riscv/include/asm/cacheflush.h and
+    arch/riscv/kernel/entry.S.
+    """
+
+    name: str = "mark-6.12"
+    source: str = "linux 6.12-7.1"
+    marks: tuple[Mark, ...] = (Mark("new_vmalloc", "nr_cpus/8+1"),)
+
+    def map_kernel(self) -> Handler:
+        """Store the PTEs, then all ones to every word of the mark."""
+        return [
+            store_ptes(valid=True),
+            when(REGION_VMALLOC | REGION_MODULE, [mark("new_vmalloc")]),
+        ]
+
+    def early_trap(self) -> Handler:
+        """Look for the own bit; with Svvptc only retry."""
+        return new_vmalloc_check("new_vmalloc", nop_with_svvptc=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark72(Linux):
+    """Map without a fence; each hart fences in full at its first kernel page fault after the mark.
+
+    The fence is unconditional (1b2c6b56a9fa), the bitmap has its size (26c171fc4853), vmemmap is
+    marked too. ``barrier`` adds the write barrier between PTE and mark that linux-next has.
+    Source: linux 7.2, arch/riscv/include/asm/cacheflush.h and arch/riscv/kernel/entry.S.
+    """
+
+    name: str = "mark-7.2"
+    source: str = "linux 7.2-7.3"
+    marks: tuple[Mark, ...] = (Mark("new_valid_map_cpus", "nr_cpus/64"),)
+    barrier: bool = False
+
+    def map_kernel(self) -> Handler:
+        """Store the PTEs, then set every hart's bit."""
+        order: list[Steps] = [store_barrier("w_w")] if self.barrier else []
+        return [
+            store_ptes(valid=True),
+            when(
+                REGION_VMALLOC | REGION_MODULE | REGION_VMEMMAP,
+                [*order, mark("new_valid_map_cpus")],
+            ),
+        ]
+
+    def early_trap(self) -> Handler:
+        """Look for the own bit, clear it, fence, retry."""
+        return new_vmalloc_check("new_valid_map_cpus", nop_with_svvptc=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ideal(Linux):
+    """Nobody's hardware: a new mapping is seen by every hart at once; the rest is 7.2.
+
+    Source: none; the lower bound that slowdowns are measured against.
+    """
+
+    name: str = "ideal"
+    source: str = "nobody: the lower bound"
+
+    def map_kernel(self) -> Handler:
+        """Store the PTEs; no stale entry survives anywhere."""
+        return [store_ptes(valid=True), fence_free()]
+
+
+IDEAL: Final = Ideal()
+NONE: Final = NoFence()
+PREVENTIVE_RANGE: Final = PreventiveRange()
+MARK_6_12: Final = Mark612()
+MARK_7_2: Final = Mark72()
+MARK_BARRIER: Final = Mark72(name="mark-barrier", source="linux-next 2026", barrier=True)
