@@ -18,7 +18,7 @@ SOURCES = sorted(CSIM.glob("*.c"))
 HEADERS = sorted(CSIM.glob("*.h"))
 # -UNDEBUG: asserts stay on, Python's own flags drop them. No -march: one wheel for every machine.
 FLAGS = ["-std=c11", "-O2", "-UNDEBUG", "-fvisibility=hidden", "-ffp-contract=off"]
-# Python's header and cffi's own C are not held to our warnings; `make warnings` holds csim/ to them.
+# Python's header and cffi's own C are not held to our warnings; `make warnings` holds csim/.
 
 
 def cdef() -> str:

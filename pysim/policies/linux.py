@@ -161,7 +161,7 @@ class Linux:
         return flush_tlb_kernel(RANGE)
 
     def flush_kernel(self) -> Handler:
-        """Fence the extent of set_memory and of reset-perms (flush_tlb_all when it is everything)."""
+        """Fence the extent of set_memory and reset-perms (flush_tlb_all when it is everything)."""
         return flush_tlb_kernel(RANGE)
 
     def kernel_fault(self) -> Handler:
