@@ -232,19 +232,26 @@ struct csim_machine {
  *
  * Gates order items of different harts. An item with wait != 0 blocks until gate `wait` has been
  * signalled gates[wait] times; with signal != 0 it signals that gate when it is done (a MAP: when
- * the policy publishes). Every gate is signalled only by items of an earlier `order`, so nobody can
- * wait in a circle. */
+ * the policy publishes). Every gate is signalled only by items of an earlier `order`, and on one
+ * hart `order` grows with `at_cycles`, so nobody can wait in a circle.
+ *
+ * A hart's reference stream goes only to pages the hart has already used: its first use of a page
+ * of a new mapping is a TOUCH or a first SWITCH, its last is a FORGET. An UNMAP waits for the
+ * FORGETs (and the PURGE for the UNMAPs it covers, and the MAP that reuses the range for it). */
 enum csim_item_kind {
     CSIM_ITEM_MAP,         /* map_kernel over [va, va + pages) */
     CSIM_ITEM_UNMAP,       /* unmap_kernel over the same; PTEs become invalid, nobody fences */
     CSIM_ITEM_PURGE,       /* purge_kernel over [va, va + pages) */
     CSIM_ITEM_FLUSH,       /* flush_kernel over [va, va + pages); pages 0 = everything */
-    CSIM_ITEM_TOUCH,       /* one access to each page: the first of this hart */
-    CSIM_ITEM_SWITCH,      /* switch_task, then the stack [va, va + pages) is the current one */
+    CSIM_ITEM_TOUCH,       /* one access to each page, then the reference stream may go there */
+    CSIM_ITEM_SWITCH,      /* the stack [va, va + pages) becomes current, its top arg pages in use;
+                            * va 0: this hart's own stack. FIRST: switch_task, then the top page
+                            * is touched */
+    CSIM_ITEM_FORGET,      /* this hart uses [va, va + pages) no more */
     CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause */
-    CSIM_ITEM_USER_FAULT,  /* map_user over a fresh user page (arg pages) */
+    CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
-    CSIM_ITEM_ONLINE,      /* hart arg comes up; before its ONLINE a hart is in no mask */
+    CSIM_ITEM_ONLINE,      /* hart arg comes up; a hart with an ONLINE is in no mask before it */
     CSIM_ITEM_KINDS
 };
 
@@ -252,9 +259,10 @@ enum csim_item_flag {
     CSIM_ITEM_FROM_USER = 1,    /* TRAP: the trap came from U-mode */
     CSIM_ITEM_FETCH = 2,        /* TOUCH: an instruction fetch */
     CSIM_ITEM_LOAD = 4,         /* TOUCH: a load; neither FETCH nor LOAD: a store */
-    CSIM_ITEM_HUGE = 8,         /* MAP: leaves of 2 MiB */
+    CSIM_ITEM_HUGE = 8,         /* MAP, UNMAP: leaves of 2 MiB */
     CSIM_ITEM_IRQS_OFF = 16,    /* the item runs with S-mode interrupts masked */
-    CSIM_ITEM_STACK = 32        /* MAP: a kernel stack */
+    CSIM_ITEM_STACK = 32,       /* MAP: a kernel stack; TOUCH: a page of the current stack */
+    CSIM_ITEM_FIRST = 64        /* SWITCH: this hart's first use of the stack */
 };
 
 struct csim_item {
@@ -268,6 +276,17 @@ struct csim_item {
     uint16_t hart;
     uint8_t kind;         /* enum csim_item_kind */
     uint8_t flags;        /* enum csim_item_flag */
+};
+
+/* The kernel's virtual layout by mode; addresses of items lie in it. */
+struct csim_layout {
+    uint64_t vmalloc_first, vmalloc_end;
+    uint64_t module_first, module_end;
+    uint64_t vmemmap_first, vmemmap_end;
+    uint64_t pci_io_first, pci_io_end;
+    uint64_t linear_first, linear_end;
+    uint64_t text_first, text_end;
+    uint64_t user_first, user_end;
 };
 
 struct csim_workload {
@@ -413,6 +432,9 @@ struct csim_result {
 
 /* ---- Programs alone --------------------------------------------------------------------------- */
 
+/* Fills the layout of a mode: levels 3 = Sv39, 4 = Sv48, 5 = Sv57. */
+void csim_layout(uint32_t levels, struct csim_layout *layout);
+
 /* Checks a program alone: what the clock and the explorer both require of it. */
 enum csim_status csim_check_program(const struct csim_program *program, const struct csim_op *ops,
                                     struct csim_error *error);
@@ -430,6 +452,9 @@ const char *csim_counter_name(uint32_t counter);
 const char *csim_counter_unit(uint32_t counter);
 const char *csim_counter_meaning(uint32_t counter);
 const char *csim_verdict_name(uint32_t verdict);
+
+/* Smallest value of a histogram bucket. */
+uint64_t csim_histogram_floor(uint32_t bucket);
 
 /* Hash of the C sources, this header and the compiler flags. */
 const char *csim_build_id(void);
