@@ -17,7 +17,7 @@
 
 /* ---- Statuses ------------------------------------------------------------------------------ */
 
-/* A status says whether the question could be asked; what the simulated machine did is a verdict. */
+/* A status says whether the question could be asked; what the machine did is a verdict. */
 enum csim_status {
     CSIM_OK = 0,
     CSIM_BAD_PARAM = 1,  /* csim_error names the field and says why */
@@ -324,7 +324,7 @@ struct csim_params {
     uint32_t harts;
     uint32_t nr_cpus;                  /* CONFIG_NR_CPUS: sizes the kernel's masks */
     uint32_t global_lock;              /* a lock held across map and shootdown */
-    uint32_t livelock_retries;         /* faults on one access before the run is called livelocked */
+    uint32_t livelock_retries;         /* faults on one access before that is a livelock */
     struct csim_machine machine;
     struct csim_workload workload;
 };
@@ -430,7 +430,7 @@ struct csim_result {
     uint64_t histogram[CSIM_HISTOGRAMS][CSIM_HISTOGRAM_BUCKETS];
 };
 
-/* ---- Programs alone --------------------------------------------------------------------------- */
+/* ---- Programs alone ------------------------------------------------------------------------- */
 
 /* Fills the layout of a mode: levels 3 = Sv39, 4 = Sv48, 5 = Sv57. */
 void csim_layout(uint32_t levels, struct csim_layout *layout);

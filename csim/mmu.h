@@ -1,4 +1,4 @@
-/* mmu.h: one hart's translation: L1, then L2, then a walk that the page-walk cache shortens; applies
+/* mmu.h: one hart's translation: L1, then L2, then a walk that the page-walk cache shortens; and
  * that hart's own fences. Knows no trap and no other hart.
  *
  * A translation is begun, then stepped while it walks: between two steps time passes, and the
