@@ -1,7 +1,7 @@
 /* walk.h: VPN to PTE, one level per step, in the manual's order; says why it failed.
  *
- * A walk is a value: begin, then step until it is done. Time between two steps is the caller's, so a
- * walk can be in flight while other harts store PTEs.
+ * A walk is a value: begin, then step until it is done. The caller owns time between two steps, so
+ * a walk can be in flight while other harts store PTEs.
  */
 #ifndef WALK_H
 #define WALK_H
