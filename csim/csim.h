@@ -498,6 +498,14 @@ struct csim_walk_result {
     uint32_t zero;
 };
 
+/* Walks every case over words[words_at .. words_at + words_nr); results[i] answers cases[i]. Enums
+ * and the parts of `words` must be in range: the caller checked them. */
+void csim_walk_batch(const struct csim_walk_case *cases, uint64_t cases_nr,
+                     const struct csim_word *words, struct csim_walk_result *results);
+
+/* NULL past the end. */
+const char *csim_walk_fail_name(uint32_t reason);
+
 
 
 #endif /* CSIM_H */

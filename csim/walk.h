@@ -33,12 +33,20 @@ enum walk_fail {
     WALK_FAIL_KINDS
 };
 
-/* Everything that stays the same between two writes of satp / sstatus / menvcfg. */
+/* Everything that stays the same between two writes of satp / sstatus / menvcfg. Fill the upper
+ * half, then call walk_context_derive(); do so again after any change. */
 struct walk_context {
     uint32_t levels;             /* 3, 4, 5 */
     uint64_t root_ppn;
     uint8_t privilege;           /* enum csim_privilege: U or S */
     bool sum, mxr, svadu, svnapot, svpbmt;
+
+    bool derived;
+    uint64_t leaf_reserved;      /* bits no leaf may have under these extensions */
+    struct walk_rule {           /* per enum csim_access */
+        uint64_t mask, want;     /* allowed when (pte & mask) == want: U, R/W/X, A and D (Svade) */
+        uint64_t ad;             /* bits the PTE must have, or gains (Svadu), after the access */
+    } rule[3];
 };
 
 struct walk {
@@ -53,17 +61,41 @@ struct walk {
     enum walk_fail fail;
 };
 
-/* May be done at once (non-canonical). `level` and `table_ppn` are the root's, or what a page-walk
- * cache knows. */
+/* Computes the lower half of the context from the upper one. */
+void walk_context_derive(struct walk_context *context);
+
+/* May be done at once: non-canonical, nothing was read. `level` and `table_ppn` are the root's; who
+ * knows better, from a page-walk cache, overwrites them. */
 void walk_begin(struct walk *walk, const struct walk_context *context, uint64_t va,
                 enum csim_access access);
 
-/* Reads one PTE as `hart` sees it at `at_cycles`. */
+/* Reads one PTE as `hart` sees it at `at_cycles`. Only while !done. When done, `fail` says why it
+ * stopped and `level` at which PTE. With `update`, the leaf's A (and D) are still to be stored: see
+ * walk_update(). */
 void walk_step(struct walk *walk, const struct walk_context *context, const struct pagetable *pt,
                uint32_t hart, uint64_t at_cycles);
 
-/* The checks of a leaf that depend on the access, not on the tree: a TLB hit runs them too. */
+/* The checks of a leaf that depend on the access, not on the tree: a TLB hit runs them too. Under
+ * Svadu a leaf without A or D passes; walk_needs_update() then says that a walk must store them. */
 enum walk_fail walk_check_leaf(const struct walk_context *context, struct pte pte,
                                enum csim_access access);
+
+/* Svadu: this access would store A or D into the PTE. Always false under Svade. */
+bool walk_needs_update(const struct walk_context *context, struct pte pte,
+                       enum csim_access access);
+
+/* The leaf with A, and D for a store, set. */
+struct pte walk_updated_pte(const struct walk_context *context, struct pte pte,
+                            enum csim_access access);
+
+/* Svadu's compare and store, for a walk that is done with `update`: stores the updated PTE when
+ * memory still holds what the walk read; otherwise the walk is not done any more and reads that PTE
+ * again. */
+void walk_update(struct walk *walk, const struct walk_context *context, struct pagetable *pt,
+                 uint32_t hart, uint64_t at_cycles);
+
+/* The exception code that a walk's reason is reported with, "corresponding to the original access
+ * type": the one map from reasons to scause. 0 for WALK_NONE. */
+uint32_t walk_cause(enum walk_fail fail, enum csim_access access);
 
 #endif
