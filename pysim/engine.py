@@ -51,13 +51,13 @@ def layout(struct: str) -> np.dtype[Any]:
     import numpy as np
 
     ctype = ffi.typeof(struct)
-    formats = []
+    formats: list[Any] = []
     for _, field in ctype.fields:
-        item, length = field.type, ""
+        item, lengths = field.type, []
         if item.kind == "array":
-            item, length = item.item, str(item.length)
-        kind = "i" if item.cname.startswith(("int", "signed")) else "u"
-        formats.append(f"{length}{kind}{ffi.sizeof(item)}")
+            item, lengths = item.item, [item.length]
+        kind = "i" if item.cname.startswith("int") else "u"
+        formats.append((f"{kind}{ffi.sizeof(item)}", tuple(lengths)))
     return np.dtype(
         {
             "names": [name for name, _ in ctype.fields],
