@@ -1,0 +1,84 @@
+# make = build + lint + test. Needs Python >= 3.11 with `pip install '.[test,lint]'` done, gcc >= 10.
+# Everything written lands in build/, dist/ or next to its source as an ignored file.
+
+PYTHON ?= python
+CC ?= cc
+QUICK = -m "not slow"
+export FENCELAB_SHARED ?= $(wildcard $(abspath ../shared))
+
+C_STANDARD = -std=c11 -UNDEBUG -Icsim
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum -Werror
+SANITIZE = -fsanitize=address,undefined,bounds-strict,float-cast-overflow \
+	-fno-sanitize-recover=all -fno-omit-frame-pointer -g
+SAN = build/san
+# Every CPython newer than 3.11 that answers: the one abi3 wheel must import there.
+NEWER ?= python3.12 python3.13 python3.14
+
+.PHONY: all build lint warnings test quick san wheel tables goldens clean
+
+all: build lint test
+
+build: pysim/_csim.abi3.so
+
+pysim/_csim.abi3.so: build.py $(wildcard csim/*.[ch])
+	$(PYTHON) build.py
+
+# No `ruff format --check`: in policies, machine rows and lowered tables the line breaks follow the
+# kernel source or the data sheet. Width, imports, names and docstrings are checked.
+lint: build warnings
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+# Compiled, not only parsed: some warnings need the optimiser's view. Both compilers when there are.
+warnings:
+	@for cc in gcc clang; do \
+		command -v $$cc >/dev/null || { echo "warnings: no $$cc here"; continue; }; \
+		for file in csim/*.c; do \
+			$$cc $(C_STANDARD) -O2 $(WARNINGS) -c $$file -o /dev/null || exit 1; \
+		done; \
+		echo "warnings: $$cc has none in csim/*.c"; \
+	done
+
+test: build
+	$(PYTHON) -m pytest
+
+quick: build
+	$(PYTHON) -m pytest $(QUICK)
+
+# The engine under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of the checkout so that
+# the ordinary build stays. Python itself is not instrumented, hence the preload; PYTHONMALLOC makes
+# each buffer that crosses the door a block of its own, so that one byte past it is seen. Leaks are
+# off here because CPython keeps what it interned; tests/tidy.py proves that only arena.c allocates.
+san:
+	rm -rf $(SAN) && mkdir -p $(SAN)
+	cp -R build.py setup.py pyproject.toml README.md csim pysim sweeps tests docs $(SAN)
+	find $(SAN) -name '_csim*' -delete
+	cd $(SAN) && CFLAGS="$(SANITIZE)" $(PYTHON) build.py >build.log 2>&1 || { cat build.log; exit 1; }
+	nm -D $(SAN)/pysim/_csim.abi3.so | grep -q __asan_report
+	nm -D $(SAN)/pysim/_csim.abi3.so | grep -q __ubsan_handle
+	cd $(SAN) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+		UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		$(PYTHON) -m pytest $(QUICK) --ignore=tests/test_tidy.py -p no:cacheprovider -o timeout=900
+
+wheel:
+	rm -rf dist build/lib build/bdist.* build/temp.*
+	$(PYTHON) -m pip wheel . --no-deps -w dist
+	$(PYTHON) -m abi3audit --strict --verbose dist/*.whl
+	@for python in $(NEWER); do \
+		$$python -c '' 2>/dev/null || { echo "wheel: no $$python here"; continue; }; \
+		rm -rf build/newer && $$python -m venv build/newer && \
+		build/newer/bin/pip install -q cffi && \
+		build/newer/bin/pip install -q --no-deps dist/*.whl && \
+		(cd build && newer/bin/python -c 'import sys; from pysim._csim import ffi, lib; \
+			print("wheel: imports under", sys.version.split()[0], ffi.string(lib.csim_build_id()))') \
+		|| exit 1; \
+	done
+
+# docs/tables: what the engine, the policies and the machines say of themselves.
+tables: build
+	$(PYTHON) -m sweeps.reference_tables docs/tables
+
+clean:
+	rm -rf build dist *.egg-info pysim/_csim* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
