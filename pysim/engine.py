@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pysim._csim import ffi, lib
-from pysim.errors import EngineError
+from pysim.errors import EngineError, StoppedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,3 +82,211 @@ def walk_batch(cases: bytes, words: bytes) -> bytes:
     results = ffi.new("struct csim_walk_result[]", len(given))
     lib.csim_walk_batch(given, len(given), ffi.from_buffer("struct csim_word[]", words), results)
     return bytes(ffi.buffer(results))
+# ---- structs: packed by the names C gave its fields -------------------------------------------
+
+
+def struct_fields(struct: str) -> dict[str, str]:
+    """Return the C fields of ``struct csim_NAME`` in order: name -> C type."""
+    return {name: field.type.cname for name, field in ffi.typeof(f"struct {struct}").fields}
+
+
+def pack(struct: str, values: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a C struct whose every field is given by name; arrays are sequences.
+
+    Raises EngineError naming the field that is missing, unknown or out of its C type's range.
+    """
+    made = ffi.new(f"struct {struct} *")
+    _fill(made, ffi.typeof(f"struct {struct}"), values, "")
+    return bytes(ffi.buffer(made))
+
+
+def _fill(made: Any, ctype: Any, values: Mapping[str, Any], path: str) -> None:
+    names = [name for name, _ in ctype.fields]
+    for name in set(names) ^ set(values):
+        what = "is missing" if name in names else "is no field of it"
+        raise EngineError(f"{ctype.cname}: {path}{name} {what}")
+    for name, c_field in ctype.fields:
+        value, kind = values[name], c_field.type
+        if kind.kind == "struct":
+            _fill(getattr(made, name), kind, value, f"{path}{name}.")
+        elif kind.kind == "array" and kind.item.kind == "struct":
+            array = getattr(made, name)
+            _same_length(kind, value, f"{path}{name}")
+            for index, item in enumerate(value):
+                _fill(array[index], kind.item, item, f"{path}{name}[{index}].")
+        else:
+            if kind.kind == "array":
+                _same_length(kind, value, f"{path}{name}")
+            try:
+                setattr(made, name, value)
+            except (OverflowError, TypeError) as error:
+                raise EngineError(f"{ctype.cname}: {path}{name}: {error}") from error
+
+
+def _same_length(kind: Any, value: Sequence[Any], path: str) -> None:
+    if len(value) != kind.length:
+        raise EngineError(f"{path}: {len(value)} elements, C has {kind.length}")
+
+
+def tlb_policies() -> dict[str, int]:
+    """Return the replacement policies the engine knows: name -> number."""
+    return _names(lib.csim_tlb_policy_name)
+
+
+# ---- one run ----------------------------------------------------------------------------------
+
+
+class Counter(NamedTuple):
+    """One counter of the engine, as C describes it."""
+
+    name: str
+    unit: str
+    meaning: str
+
+
+COUNTERS: Final = tuple(
+    Counter(name, text(lib.csim_counter_unit(index)), text(lib.csim_counter_meaning(index)))
+    for name, index in _names(lib.csim_counter_name).items()
+)
+VERDICTS: Final = _names(lib.csim_verdict_name)
+
+
+def _enum(name: str, prefix: str, leave_out: str) -> dict[str, int]:
+    """Read a C enum: name without its prefix, in lower case -> number."""
+    found = ffi.typeof(f"enum {name}").relements
+    return {k.removeprefix(prefix).lower(): v for k, v in found.items() if k != leave_out}
+
+
+HISTOGRAMS: Final = _enum("csim_histogram", "CSIM_HIST_", "CSIM_HISTOGRAMS")
+VIA: Final = _enum("csim_via", "CSIM_VIA_", "")
+PTE_VIA: Final = _enum("csim_pte_via", "CSIM_PTE_", "")
+HARTS_MAX: Final = int(lib.CSIM_HARTS_MAX)
+PAGE_LEVELS: Final = int(lib.CSIM_SIZES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """One run, whole, as the plain bytes that cross the door.
+
+    ``params`` is a struct csim_params, ``header`` a struct csim_program, ``ops``, ``items`` and
+    ``gates`` arrays of struct csim_op, struct csim_item and uint32_t (gate 0 is unused).
+    """
+
+    params: bytes = dataclasses.field(repr=False)
+    header: bytes = dataclasses.field(repr=False)
+    ops: bytes = dataclasses.field(repr=False)
+    items: bytes = dataclasses.field(repr=False, default=b"")
+    gates: bytes = dataclasses.field(repr=False, default=b"")
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the run and of its result: SHA-256 over the build id and every part."""
+        digest = hashlib.sha256()
+        parts = (self.params, self.header, self.ops, self.items, self.gates)
+        for part in (BUILD_ID.encode(), *parts):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one run left: a verdict, and counters that mean something when it is ``ran``.
+
+    ``histograms`` map the smallest value of a bucket (cycles) to its count; empty buckets are left
+    out. A verdict other than ``ran`` says at which hart, cycle and address the run ended.
+    """
+
+    verdict: str
+    verdict_hart: int
+    verdict_at_cycles: int
+    verdict_va: int
+    counters: dict[str, int]
+    histograms: dict[str, dict[int, int]]
+
+    def record(self) -> bytes:
+        """Return the canonical JSON of the result: equal results are equal bytes."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_record(cls, record: bytes) -> Result:
+        """Read what ``record`` wrote. Raises EngineError when it is something else."""
+        try:
+            values = json.loads(record)
+            histograms = {
+                name: {int(floor): int(count) for floor, count in buckets.items()}
+                for name, buckets in values.pop("histograms").items()
+            }
+            return cls(histograms=histograms, **values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise EngineError(f"not the record of a run: {error}") from error
+
+
+class Stop:
+    """A flag that ends a run from another thread or a signal handler."""
+
+    def __init__(self) -> None:
+        self._flag = ffi.new("int *")
+
+    def set(self) -> None:
+        """Ask every run that was given this flag to end."""
+        self._flag[0] = 1
+
+    @property
+    def pointer(self) -> Any:
+        """The C flag, for the engine."""
+        return self._flag
+
+
+def histogram_floor(bucket: int) -> int:
+    """Return the smallest value of a bucket: 16 buckets per power of two, exact below 16."""
+    octave, part = divmod(bucket, 16)
+    return bucket if octave == 0 else (16 + part) << (octave - 1)
+
+
+def simulate(question: Question, *, stop: Stop | None = None) -> Result:
+    """Run one question to its end or verdict; the C call holds no GIL.
+
+    Raises EngineError (a field the engine refused, or no memory) and StoppedError.
+    """
+    error = ffi.new("struct csim_error *")
+    handle = ffi.new("struct csim **")
+    items = ffi.from_buffer("struct csim_item[]", question.items)
+    gates = ffi.from_buffer("uint32_t[]", question.gates)
+    status = lib.csim_create(
+        ffi.from_buffer("struct csim_params *", question.params),
+        ffi.from_buffer("struct csim_program *", question.header),
+        ffi.from_buffer("struct csim_op[]", question.ops),
+        items if len(items) else ffi.NULL, len(items),
+        gates if len(gates) else ffi.NULL, len(gates),
+        handle, error,
+    )
+    if status != lib.CSIM_OK:
+        raise EngineError(f"{text(error.field)}: {text(error.reason)}")
+    try:
+        result = ffi.new("struct csim_result *")
+        status = lib.csim_run(handle[0], stop.pointer if stop else ffi.NULL, result)
+    finally:
+        lib.csim_destroy(handle[0])
+    if status == lib.CSIM_STOPPED:
+        raise StoppedError("the run was stopped before its end")
+    if status != lib.CSIM_OK:
+        raise EngineError(f"the run ended with status {status}")
+    return _result(result)
+
+
+def _result(result: Any) -> Result:
+    histograms: dict[str, dict[int, int]] = {}
+    for name, index in HISTOGRAMS.items():
+        counts = ffi.unpack(result.histogram[index], lib.CSIM_HISTOGRAM_BUCKETS)
+        histograms[name] = {
+            histogram_floor(bucket): count for bucket, count in enumerate(counts) if count
+        }
+    return Result(
+        verdict=text(lib.csim_verdict_name(result.verdict)),
+        verdict_hart=int(result.verdict_hart),
+        verdict_at_cycles=int(result.verdict_at_cycles),
+        verdict_va=int(result.verdict_va),
+        counters={c.name: int(getattr(result.counters, c.name)) for c in COUNTERS},
+        histograms=histograms,
+    )

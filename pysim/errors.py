@@ -29,13 +29,22 @@ class InputError(FencelabError):
     ) -> None:
         self.where, self.key, self.reason = where, key, reason
         suggestion = nearest_name(got, nearest) if got is not None else None
-        hint = f"; did you mean {suggestion!r}?" if suggestion else ""
+        self.hint = f"; did you mean {suggestion!r}?" if suggestion else ""
         place = f"{where}: {key}" if key else where
-        super().__init__(f"{place}: {reason}{hint}")
+        super().__init__(f"{place}: {reason}{self.hint}")
+
+    def inside(self, where: str, key: str) -> InputError:
+        """Return the same complaint about a value that stands under ``key`` in ``where``."""
+        inner = f"{key}.{self.key}" if self.key else key
+        return InputError(where, inner, f"{self.reason}{self.hint}")
 
 
 class EngineError(FencelabError):
     """The engine refused its parameters: a field of csim_params and why."""
+
+
+class StoppedError(FencelabError):
+    """Somebody raised the stop flag: the run has no result."""
 
 
 def nearest_name(got: str, valid: Iterable[str]) -> str | None:
