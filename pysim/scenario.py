@@ -1,0 +1,145 @@
+"""A scenario: policy, machine, workload and seed; lowered to the plain bytes of one question.
+
+Everything a person can say about one run is here, and nothing is clamped in silence: what cannot
+be asked is refused with where, key and reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from pysim import engine, ops, policies, sourced
+from pysim.engine import Question
+from pysim.errors import InputError
+from pysim.machines import Machine
+from pysim.machines import load as load_machine
+from pysim.machines.model import Flag, Frozen, complaint
+from pysim.workloads import Workload
+from pysim.workloads import load as load_workload
+
+# Kconfig's default for 64-bit RISC-V up to 6.12 (facts/kernel.md 3)
+NR_CPUS_DEFAULT: Final = 64
+
+
+def _dressed(key: str, value: Any, where: str) -> Machine | Workload:
+    """Turn a name, a path, or {inherit = NAME, field = value, ...} into a machine or workload."""
+    load: Callable[[str | Path], Machine | Workload] = _LOADERS[key]
+    if isinstance(value, Machine if key == "machine" else Workload):
+        return value
+    try:
+        if isinstance(value, str | Path):
+            return load(value)
+        if isinstance(value, Mapping) and isinstance(value.get("inherit"), str):
+            changes = {name: change for name, change in value.items() if name != "inherit"}
+            return load(value["inherit"]).override(changes, where=where)
+    except InputError as error:
+        if error.where in (where, key):
+            raise error.inside(where, key) from error
+        raise InputError(where, key, str(error)) from error
+    raise InputError(where, key, f"is a name, a file or a table with `inherit`, got {value!r}")
+
+
+_LOADERS: Final[dict[str, Callable[[str | Path], Machine | Workload]]] = {
+    "machine": load_machine,
+    "workload": load_workload,
+}
+
+
+class Scenario(Frozen):
+    """One run: a policy on a machine with a number of harts, under a workload and a seed."""
+
+    policy: str = Field(description="name of a mapping policy")
+    machine: Machine = Field(description="the machine; see ``build`` for how to name one")
+    harts: Annotated[int, Field(strict=True, ge=1, le=engine.HARTS_MAX)] = Field(
+        description="harts of this run; default: the machine's own"
+    )
+    workload: Workload = Field(description="the workload; see ``build`` for how to name one")
+    root_seed: Annotated[int, Field(strict=True, ge=0, lt=2**64)] = Field(
+        default=1, description="root of every draw"
+    )
+    replicate: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = Field(
+        default=0, description="number of the repetition: other draws, same question"
+    )
+    nr_cpus: Annotated[int, Field(strict=True, ge=1, le=engine.HARTS_MAX)] = Field(
+        description="CONFIG_NR_CPUS; default: 64, or the next power of two that holds the harts"
+    )
+    global_lock: Flag = Field(
+        default=False, description="a lock held across map and shootdown"
+    )
+    livelock_retries: Annotated[int, Field(strict=True, ge=1, lt=2**32)] = Field(
+        default=1000,
+        description="faults on one access before the run is a livelock; assumed: ten times what a "
+        "visibility window of 10 000 cycles can cause",
+    )
+
+    @field_validator("policy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in policies.names():
+            raise complaint(f"unknown policy {value!r}", got=value, nearest=policies.names())
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Scenario:
+        if self.nr_cpus < self.harts:
+            raise complaint(f"a kernel built for {self.nr_cpus} cannot run {self.harts} harts",
+                            key="nr_cpus")
+        return self
+
+    @property
+    def seed(self) -> int:
+        """The seed of every draw: root seed, workload and replicate, nothing else."""
+        return self.workload.seed(self.root_seed, self.replicate)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What lowering decided where the scenario does not say."""
+        return self.machine.notes
+
+
+def build(values: Mapping[str, Any], where: str = "scenario") -> Scenario:
+    """Return the scenario of a table: names become models, and what is not given its default.
+
+    ``machine`` and ``workload`` are models, or names of presets, or paths of TOML files, or tables
+    ``{inherit = NAME, field = value, ...}``; ``harts`` defaults to the machine's, ``nr_cpus`` to 64
+    or the next power of two that holds the harts.
+    Raises InputError with ``where``, key, reason and nearest name.
+    """
+    filled = dict(values)
+    for key in _LOADERS:
+        if key not in filled:
+            raise InputError(where, key, "is not given")
+        filled[key] = _dressed(key, filled[key], where)
+    harts = filled.setdefault("harts", filled["machine"].harts)
+    if isinstance(harts, int) and harts > 0:
+        filled.setdefault("nr_cpus", max(NR_CPUS_DEFAULT, 1 << (harts - 1).bit_length()))
+    else:
+        filled.setdefault("nr_cpus", NR_CPUS_DEFAULT)
+    try:
+        return Scenario.model_validate(filled)
+    except ValidationError as error:
+        raise sourced.refused(error, lambda key: where, Scenario) from None
+
+
+def lower(scenario: Scenario) -> Question:
+    """Lower a scenario to the bytes that cross the door.
+
+    Raises InputError for a value that does not fit, EngineError for a program the engine refuses.
+    """
+    machine, workload = scenario.machine, scenario.workload
+    program = ops.lower(policies.find(scenario.policy), nr_cpus=scenario.nr_cpus)
+    params = engine.pack("csim_params", {
+        "harts": scenario.harts,
+        "nr_cpus": scenario.nr_cpus,
+        "global_lock": int(scenario.global_lock),
+        "livelock_retries": scenario.livelock_retries,
+        "machine": machine.c_values(),
+        "workload": workload.c_values(machine, scenario.seed),
+    })
+    items, gates = workload.items(machine, scenario.harts)
+    return Question(params=params, header=program.header, ops=program.ops, items=items,
+                    gates=gates)
