@@ -25,7 +25,7 @@ pysim/_csim.abi3.so: build.py $(wildcard csim/*.[ch])
 
 # No `ruff format --check`: in policies, machine rows and lowered tables the line breaks follow the
 # kernel source or the data sheet. Width, imports, names and docstrings are checked.
-lint: build warnings
+lint: warnings
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 
@@ -63,7 +63,7 @@ san:
 
 wheel:
 	rm -rf dist build/lib build/bdist.* build/temp.*
-	$(PYTHON) -m pip wheel . --no-deps -w dist
+	$(PYTHON) -m pip wheel -q . --no-deps -w dist
 	$(PYTHON) -m abi3audit --strict --verbose dist/*.whl
 	@for python in $(NEWER); do \
 		$$python -c '' 2>/dev/null || { echo "wheel: no $$python here"; continue; }; \
