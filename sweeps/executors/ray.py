@@ -1,0 +1,200 @@
+"""The executor for a cluster: Ray, imported here and nowhere else, and only when asked for.
+
+Each shard is one task whose generator streams batches back; nothing is retried by Ray itself
+(``max_retries=0``), because a job that crashes a worker has to be found by its name, not tried
+three more times in silence: ``Backlog`` does that. Two shards per CPU are in flight, so a worker
+never waits for the driver. Machines that lack the package get it as two directories (``py_modules``
+of plain directories: no pip, no network, a new hash whenever a byte changes); every batch carries
+the build id of the engine that answered, and an answer of another engine is refused.
+
+An address is always given (``local``, ``HOST:PORT`` or ``ray://HOST:PORT``): without one, Ray would
+attach to whatever cluster runs on this machine. Left out: autoscaling, and a cluster whose workers
+have another Python than the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pysim import engine
+from pysim.errors import InputError
+from sweeps.executors.shard import (
+    Backlog,
+    Batch,
+    ExecutorError,
+    Job,
+    Shard,
+    Simulate,
+    Stop,
+    answer_shard,
+    simulate,
+)
+
+SHARDS_PER_CPU: Final = 2
+POLL_SECONDS: Final = 0.25
+REACH_SECONDS: Final = 5.0
+PACKAGES: Final = ("pysim", "sweeps")
+NOT_SHIPPED: Final = ("*.c", "*.o", "__pycache__", "*.pyc")
+
+# Read by Ray when it is imported: no usage reports, no `uv run` inside workers (every worker would
+# resolve an environment), no warning about accelerators, and .gitignore may not drop our *.so.
+ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+def _import() -> Any:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise ExecutorError(f"executor ray: {error}; pip install ray") from error
+    return ray
+
+
+def _serve(jobs: Sequence[Job], ask: Simulate, careful: bool) -> Iterator[Batch]:
+    """Be a worker for one shard."""
+    host = socket.gethostname()
+    for rows in answer_shard(jobs, ask, careful=careful):
+        yield Batch(engine.BUILD_ID, host, rows)
+
+
+def ship(to: Path) -> list[str]:
+    """Copy the packages, built engine included, to where Ray can zip them; return the copies."""
+    here = Path(__file__).resolve().parents[2]
+    copies = []
+    for name in PACKAGES:
+        shutil.copytree(here / name, to / name, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
+        copies.append(str(to / name))
+    return copies
+
+
+def _reach(address: str) -> None:
+    """Raise ExecutorError unless somebody listens there; Ray itself would try for a minute."""
+    if address == "local":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError("--address", "", f"local, HOST:PORT or ray://HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ExecutorError(f"--address {address}: no cluster: {reason}") from error
+
+
+class Ray:
+    """A cluster at ``address``; ``workers`` limits the CPUs used (default: all it has)."""
+
+    def __init__(self, address: str | None, workers: int | None = None,
+                 ask: Simulate = simulate) -> None:
+        if not address:
+            raise InputError("--address", "", "the ray executor needs one: local, HOST:PORT or "
+                             "ray://HOST:PORT")
+        self._address = address
+        self._limit = workers
+        self._ask = ask
+
+    def _connect(self, ray: Any, ship_to: Path) -> None:
+        local = self._address == "local"
+        options: dict[str, Any] = {"address": self._address, "log_to_driver": False,
+                                   "logging_level": "ERROR"}
+        if local:
+            path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+            options |= {"include_dashboard": False,
+                        "num_cpus": self._limit or len(os.sched_getaffinity(0)),
+                        "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+        else:
+            options["runtime_env"] = {"py_modules": ship(ship_to)}
+        try:
+            ray.init(**options)
+        except Exception as error:
+            raise ExecutorError(f"--address {self._address}: {_first_line(error)}") from error
+
+    def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
+        """Yield batches as the cluster streams them.
+
+        Standard output is shut meanwhile: a thread of Ray's prints a paragraph there for every
+        worker that dies, and what it says is in the job's error anyway.
+        """
+        _reach(self._address)
+        ray = _import()
+        with (
+            tempfile.TemporaryDirectory(prefix="fencelab-ship-") as folder,
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
+            self._connect(ray, Path(folder))
+            try:
+                yield from self._run(ray, jobs, stop)
+            finally:
+                ray.shutdown()
+
+    def _run(self, ray: Any, jobs: Sequence[Job], stop: Stop) -> Iterator[Batch]:
+        cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        workers = min(cpus, self._limit or cpus)
+        task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_serve)
+        backlog = Backlog(jobs, workers)
+        flying: dict[Any, Shard] = {}
+        while (backlog and not stop) or flying:
+            while backlog and not stop and len(flying) < SHARDS_PER_CPU * workers:
+                shard = backlog.next_shard()
+                flying[task.remote(shard.jobs, self._ask, shard.careful)] = shard
+            if stop.level > 1:
+                break
+            ready, _ = ray.wait(list(flying), num_returns=1, timeout=POLL_SECONDS,
+                                fetch_local=False)
+            for stream in ready:
+                yield from self._listen(ray, stream, flying, backlog)
+
+    def _listen(self, ray: Any, stream: Any, flying: dict[Any, Shard],
+                backlog: Backlog) -> Iterator[Batch]:
+        """Take one batch of a stream, or notice that it ended, well or badly."""
+        shard = flying[stream]
+        try:
+            batch: Batch = ray.get(next(stream))
+        except StopIteration:
+            del flying[stream]
+            return
+        except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:
+            del flying[stream]
+            lost = backlog.node_lost(shard, f"the machine was lost: {_first_line(error)}")
+        except ray.exceptions.RayTaskError as error:   # a job's own error never gets here
+            raise ExecutorError(f"a worker cannot work: {_last_line(error)}") from error
+        except ray.exceptions.RayError as error:
+            del flying[stream]
+            lost = backlog.worker_died(shard, _how(error))
+        else:
+            shard.take(batch.rows)
+            backlog.learn(batch.rows)
+            yield batch
+            return
+        if lost:
+            yield Batch(engine.BUILD_ID, socket.gethostname(), lost)
+
+
+def _how(error: Exception) -> str:
+    """Say how a worker ended; Ray keeps signal and exit status to itself."""
+    sentence = _first_line(error).partition(". ")[0].removesuffix(".")
+    return f"{type(error).__name__}: {sentence}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
