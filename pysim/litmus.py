@@ -203,9 +203,9 @@ def parse_action(text: str, where: str, key: str) -> Action:
         got = words[0] if words else ""
         raise _refuse(where, key, f"unknown action {got!r}", got, ACTIONS)
     kind = words.pop(0)
-    values: dict[str, int | bool] = {}
-    if words and words[-1] == "masked" and kind == "map":
-        values["masked"] = True
+    values: dict[str, int] = {}
+    masked = kind == "map" and words[-1:] == ["masked"]
+    if masked:
         words.pop()
     if len(words) >= 2 and words[-2] == "frame" and kind in ("map", "access", "probe"):
         words[-2:], number = [], words[-1]
@@ -218,7 +218,7 @@ def parse_action(text: str, where: str, key: str) -> Action:
     if len(words) != len(names):
         raise _refuse(where, key, f"{text!r} has {len(words)} numbers, not {len(names)}")
     values.update({name: _number(w, where, key) for name, w in zip(names, words, strict=True)})
-    return Action(kind, **values)
+    return Action(kind, masked=masked, **values)
 
 
 def _number(word: str, where: str, key: str) -> int:
