@@ -7,6 +7,7 @@ be asked is refused with where, key and reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -125,13 +126,18 @@ def build(values: Mapping[str, Any], where: str = "scenario") -> Scenario:
         raise sourced.refused(error, lambda key: where, Scenario) from None
 
 
+@lru_cache(maxsize=1024)
+def _program(policy: str, nr_cpus: int) -> ops.Program:
+    return ops.lower(policies.find(policy), nr_cpus=nr_cpus)
+
+
 def lower(scenario: Scenario) -> Question:
     """Lower a scenario to the bytes that cross the door.
 
     Raises InputError for a value that does not fit, EngineError for a program the engine refuses.
     """
     machine, workload = scenario.machine, scenario.workload
-    program = ops.lower(policies.find(scenario.policy), nr_cpus=scenario.nr_cpus)
+    program = _program(scenario.policy, scenario.nr_cpus)
     params = engine.pack("csim_params", {
         "harts": scenario.harts,
         "nr_cpus": scenario.nr_cpus,

@@ -183,10 +183,6 @@ class Pwc(Frozen):
         return ", ".join(parts) or "-"
 
 
-def _inherited(fields: Mapping[str, str], tail: str) -> str:
-    return next((unit for name, unit in fields.items() if tail.endswith(name)), "")
-
-
 _UNITS: Final = {
     "_millicycles": "cycles / 1000", "_cycles": "cycles", "_permille": "1/1000",
     "_instructions": "instructions", "_bytes": "bytes", "_harts": "harts", "_bits": "bits",
@@ -355,12 +351,13 @@ class Machine(Frozen):
 
         Raises InputError when the machine has no such field.
         """
-        if path not in self.flat():
+        vouched = path
+        while vouched and vouched not in self.sources:
+            vouched = vouched.rpartition(".")[0]
+        if not vouched and path not in self.flat():
             raise InputError(f"machine {self.name}", path, "no such field", got=path,
                              nearest=self.flat())
-        while path and path not in self.sources:
-            path = path.rpartition(".")[0]
-        return self.sources.get(path, "given in a program")
+        return self.sources.get(vouched, "given in a program")
 
     def flat(self) -> dict[str, Any]:
         """Return every C-facing value by dotted path, in C's order; None where unknown."""
@@ -372,13 +369,23 @@ class Machine(Frozen):
 
         Raises InputError for an unknown field or an impossible value.
         """
-        facts = sourced.Facts(header={"name": self.name, "title": self.title})
-        for path, value in self.flat().items():
-            known = "unknown" if value is None else value
-            facts.put(path, known, self.provenance(path), f"machine {self.name}")
+        values = self.model_dump()
+        sources = values["sources"]
         for path, value in sourced.flatten(changes).items():
-            facts.put(path, value, where, where)
-        return build(facts, where)
+            *parents, last = path.split(".")
+            at = values
+            for name in parents:
+                at = at.setdefault(name, {})
+                if not isinstance(at, dict):
+                    raise InputError(where, path, f"{name} has no parts")
+            at[last] = value
+            for under in [old for old in sources if old.startswith(f"{path}.")]:
+                del sources[under]
+            sources[path] = where
+        try:
+            return Machine.model_validate(values)
+        except ValidationError as error:
+            raise sourced.refused(error, lambda key: where, Machine) from None
 
     # ---- what crosses the door ----
 
@@ -408,9 +415,9 @@ def unit(path: str) -> str:
     """Return the unit of a field by its dotted path: its name's ending, as the house rule says."""
     last = path.rpartition(".")[2]
     field = Machine.model_fields.get(last)
-    if field is not None and "flag" in repr(field.metadata):
+    if field is not None and field.annotation in (bool, bool | None):
         return "flag"
-    return _inherited(_UNITS, last) or "name"
+    return next((unit for ending, unit in _UNITS.items() if last.endswith(ending)), "")
 
 
 def description(path: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from pysim import sourced
-from pysim.workloads.model import Workload, build
+from pysim.workloads.model import Workload, build, unit
 
-__all__ = ["WORKLOADS", "Workload", "build", "load", "loads"]
+__all__ = ["WORKLOADS", "Workload", "build", "load", "loads", "unit"]
 
 WORKLOADS: Final = ("fork", "mixed", "idle")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import cached_property
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -41,6 +42,7 @@ NonNegative: TypeAlias = Annotated[Number, Field(ge=0)]
 Part: TypeAlias = Annotated[Number, Field(ge=0, le=1)]
 
 
+@lru_cache(maxsize=8192)
 def _exact(value: float, scale: int | Fraction) -> int:
     """Scale what a person wrote, exactly as written, and round half to even."""
     return round(Fraction(str(value)) * scale)
@@ -149,7 +151,7 @@ class Workload(Frozen):
 
     # ---- identity ----
 
-    @cached_property
+    @property
     def canonical(self) -> str:
         """The fields that decide what happens, as canonical JSON: names and sources are not in it.
 
@@ -157,8 +159,16 @@ class Workload(Frozen):
         """
         fields = self.model_dump(exclude={"name", "title", "sources"})
         if self.trace:
-            fields["trace"] = hashlib.sha256(self.trace_bytes()).hexdigest()
+            fields["trace"] = self._trace_digest()
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    def _trace_digest(self) -> str:
+        try:
+            stat = os.stat(self.trace)
+        except OSError as error:
+            where = f"workload {self.name}"
+            raise InputError(where, "trace", f"cannot be read: {error}") from error
+        return _digest(self.trace, stat.st_mtime_ns, stat.st_size)
 
     def trace_bytes(self) -> bytes:
         """Return the trace file as it lies on disk. Raises InputError when it cannot be read."""
@@ -242,11 +252,31 @@ class Workload(Frozen):
         return bytes(items), bytes(gates)
 
 
+@lru_cache(maxsize=256)
+def _digest(path: str, mtime_ns: int, size: int) -> str:
+    """Return the SHA-256 of a file, read again only when its time or size has moved."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _validated(values: Mapping[str, Any], where: Any) -> Workload:
     try:
         return Workload.model_validate(values)
     except ValidationError as error:
         raise sourced.refused(error, where, Workload) from None
+
+
+_UNITS: Final = {
+    "_per_s": "1/s", "_hz": "1/s", "_ms": "ms", "_us": "us", "_fraction": "of 1", "_kib": "KiB",
+    "_mib": "MiB", "_pages": "pages", "_cycles": "cycles", "_slots": "stacks",
+    "_per_mcycle": "1/10^6 cycles", "_exponent": "exponent", "_factor": "times", "kind": "name",
+    "trace": "path",
+}
+
+
+def unit(field: str) -> str:
+    """Return the unit of a field: its name's ending, as the house rule says."""
+    return next((unit for ending, unit in _UNITS.items() if field.endswith(ending)), "")
 
 
 def build(facts: sourced.Facts, where: str) -> Workload:
