@@ -29,6 +29,16 @@ def _names(name: Callable[[int], Any]) -> dict[str, int]:
     return found
 
 
+def meanings(family: str) -> dict[str, str]:
+    """Return what C says of every ``op``, ``atom`` or ``handler``: name -> one line, in C's order.
+
+    Operands, signs and moments are written once, in csim.h; reference pages ask for them here.
+    """
+    numbers = _names(getattr(lib, f"csim_{family}_name"))
+    said = getattr(lib, f"csim_{family}_text")
+    return {name: text(said(number)) for name, number in numbers.items()}
+
+
 BUILD_ID: Final = text(lib.csim_build_id())
 OPS: Final = _names(lib.csim_op_name)
 ATOMS: Final = _names(lib.csim_atom_name)

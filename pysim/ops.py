@@ -336,12 +336,17 @@ class Mark:
 class Policy(Protocol):
     """What a mapping policy offers: a name, its marks, and handlers by the engine's names.
 
-    A handler that is missing does nothing at that moment. ``source`` cites version and file.
+    A handler that is missing does nothing at that moment. The class's docstring cites the file.
     """
 
     @property
     def name(self) -> str:
         """The name tables and configurations use."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The version it follows."""
         ...
 
     @property
