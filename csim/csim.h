@@ -389,7 +389,8 @@ struct csim_params {
     X(l1_hits, "hits", "answered by the first level, invalid entries included")                    \
     X(l2_hits, "hits", "answered by the second level, invalid entries included")                   \
     X(misses, "misses", "lookups that needed a walk")                                              \
-    X(refill_misses, "misses", "misses of the first level on an entry a fence dropped")            \
+    X(refill_misses, "misses", "first-level misses on an entry that a fence dropped, there or "    \
+                               "in the second level")                                              \
     X(walks, "walks", "page walks, speculative ones included")                                     \
     X(walks_speculative, "walks", "walks nobody asked for")                                        \
     X(walk_reads, "reads", "PTEs read by walks")                                                   \
@@ -452,6 +453,7 @@ const char *csim_counter_name(uint32_t counter);
 const char *csim_counter_unit(uint32_t counter);
 const char *csim_counter_meaning(uint32_t counter);
 const char *csim_verdict_name(uint32_t verdict);
+const char *csim_tlb_policy_name(uint32_t policy);
 
 /* Smallest value of a histogram bucket. */
 uint64_t csim_histogram_floor(uint32_t bucket);
@@ -506,6 +508,56 @@ void csim_walk_batch(const struct csim_walk_case *cases, uint64_t cases_nr,
 /* NULL past the end. */
 const char *csim_walk_fail_name(uint32_t reason);
 
+/* ---- One hart's translation alone, for tests ------------------------------------------------- */
 
+/* What csim_create() and csim_mmu_run() require of the translation side of a machine. */
+enum csim_status csim_check_machine(const struct csim_machine *machine, struct csim_error *error);
+
+enum csim_mmu_step_kind {
+    CSIM_MMU_ACCESS,         /* va, asid, access, user, speculative, reads_max */
+    CSIM_MMU_RESUME,         /* the access in flight goes on: reads_max */
+    CSIM_MMU_FENCE,          /* form, va, asid, cause */
+    CSIM_MMU_FORGET,         /* va, pages: stale invalid entries vanish */
+    CSIM_MMU_MAP,            /* va, pages, level, ppn, flags, other_hart */
+    CSIM_MMU_UNMAP,          /* va, pages, other_hart; level = 0 */
+    CSIM_MMU_STORE_INVALID,  /* va, pages, level, other_hart: PTEs become `flags`, V clear */
+    CSIM_MMU_ADVANCE,        /* cycles pass */
+    CSIM_MMU_STEP_KINDS
+};
+
+struct csim_mmu_step {
+    uint64_t va;
+    uint64_t ppn;
+    uint64_t flags;          /* PTE bits but the PPN */
+    uint64_t cycles;
+    uint32_t pages;
+    uint32_t reads_max;      /* PTE reads after which the walk is left in flight; 0: it ends */
+    uint16_t asid;
+    uint8_t kind;            /* enum csim_mmu_step_kind */
+    uint8_t access;          /* enum csim_access */
+    uint8_t user, speculative;
+    uint8_t level;           /* of the leaves */
+    uint8_t form;            /* 0 all, 1 asid, 2 va, 3 va and asid */
+    uint8_t cause;           /* 0 to 3: why the fence; a later refill names it */
+    uint8_t other_hart;      /* the next hart stores, in no time of this one */
+    uint8_t zero[6];
+};
+
+struct csim_mmu_answer {
+    uint64_t cycles;         /* this step took */
+    uint64_t ppn;            /* of the 4 KiB page; 0 unless translated */
+    uint32_t fail;           /* csim_walk_fail_name() */
+    uint8_t negative, refill, refill_for;
+    uint8_t walking;         /* left in flight: no answer yet */
+    uint8_t aborted;         /* RESUME: a fence ended the walk, there is no answer */
+    uint8_t zero[7];
+};
+
+/* Runs the steps on an empty mmu and an empty table; answers[i] is of steps[i]; *counters is
+ * cleared first. */
+enum csim_status csim_mmu_run(const struct csim_machine *machine, uint32_t hart, uint64_t seed,
+                              const struct csim_mmu_step *steps, uint64_t steps_nr,
+                              struct csim_mmu_answer *answers, struct csim_counters *counters,
+                              struct csim_error *error);
 
 #endif /* CSIM_H */

@@ -3,6 +3,10 @@
  *
  * A translation is begun, then stepped while it walks: between two steps time passes, and the
  * caller may serve an event. `mmu_begin` alone answers every hit.
+ *
+ * Of the counters this file moves lookups, l1_hits, l2_hits, misses, refill_misses, walks,
+ * walks_speculative, walk_reads, pwc_hits, negative_fills and negative_hits, no other; and
+ * l1_hits + l2_hits + misses == lookups, walks == misses + walks_speculative.
  */
 #ifndef MMU_H
 #define MMU_H
@@ -31,10 +35,13 @@ struct mmu_request {
 struct mmu_answer {
     enum walk_fail fail;         /* WALK_NONE: translated */
     bool negative;               /* a cached invalid PTE answered */
-    bool refill;                 /* a first-level entry that a fence dropped was missed */
+    bool refill;                 /* an entry that a fence dropped was missed, in L1 or in L2 */
     enum fence_cause refill_for;
     uint64_t ppn;                /* of the 4 KiB page, when translated */
 };
+
+/* How often each PTE line was read, lines sharing counts by hash. */
+enum { MMU_LINE_READS = 1024 };
 
 struct mmu {
     const struct csim_machine *machine;
@@ -42,14 +49,21 @@ struct mmu {
     struct walk_context context[2];   /* [0] U, [1] S */
     struct tlb l1i, l1d, l1st, l2;
     struct pwc pwc;
+    uint64_t seed;
     uint32_t hart;
+    uint16_t asid_mask;
+    uint32_t *line_reads;        /* MMU_LINE_READS of them */
 
     struct mmu_request request;  /* the translation in flight */
     struct walk walk;
+    bool walk_global;            /* a pointer on the way was global */
+    bool walk_pwc_hit;           /* counted once a walk */
     bool walking;
-    struct mmu_answer answer;    /* valid when !walking */
+    bool aborted;                /* the last translation was: it has no answer, begin again */
+    struct mmu_answer answer;    /* valid when !walking and !aborted */
 };
 
+/* `machine` and `counters` outlive the mmu. The machine passed mmu_check_machine(). */
 void mmu_create(struct mmu *mmu, struct arena *arena, const struct csim_machine *machine,
                 uint64_t root_ppn, uint32_t hart, uint64_t seed, struct csim_counters *counters);
 
@@ -57,22 +71,27 @@ void mmu_create(struct mmu *mmu, struct arena *arena, const struct csim_machine 
  * PTE read when `walking`. */
 uint32_t mmu_begin(struct mmu *mmu, const struct mmu_request *request);
 
-/* One PTE read at `at_cycles`; returns the cycles until the next one, or until the answer. The last
- * step fills the caches. Only while `walking`. */
+/* One PTE read at `at_cycles`; returns the cycles until the next one, or until the answer. The
+ * last step fills the caches. Only while `walking`. */
 uint32_t mmu_step(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycles);
 
-/* A fence that covers it executed while it walked: nothing is filled; begin again. */
+/* A fence executed while it walked: no translation is filled (pointers read before stay in the
+ * page-walk cache); begin again. Nothing happens when nothing walks. */
 void mmu_abort(struct mmu *mmu);
 
 /* Which operand form of sfence.vma. */
 enum fence_form { FENCE_ALL, FENCE_ASID, FENCE_VA, FENCE_VA_ASID };
 
 /* Drops what the form covers on this machine, marks it dropped for `cause`; returns the cycles of
- * the instruction, pipeline refill included. A walk in flight that it covers is aborted. */
+ * the instruction, pipeline refill included. A walk in flight is aborted, whatever the form. */
 uint32_t mmu_fence(struct mmu *mmu, enum fence_form form, uint64_t va, uint16_t asid,
                    enum fence_cause cause);
 
-/* `ideal` only: the stale invalid entries of the range vanish, at no cost. */
+/* `ideal` only: the stale invalid entries of the range vanish, at no cost. A walk in flight in the
+ * range is aborted. */
 void mmu_forget_range(struct mmu *mmu, uint64_t va, uint32_t pages);
+
+/* What mmu_create() relies on; names the first field that is wrong. */
+enum csim_status mmu_check_machine(const struct csim_machine *machine, struct csim_error *error);
 
 #endif

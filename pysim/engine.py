@@ -300,3 +300,30 @@ def _result(result: Any) -> Result:
         counters={c.name: int(getattr(result.counters, c.name)) for c in COUNTERS},
         histograms=histograms,
     )
+
+
+# ---- one hart's translation alone ---------------------------------------------------------------
+
+
+def check_machine(machine: bytes) -> None:
+    """Raise EngineError unless the translation side of a ``struct csim_machine`` is possible."""
+    error = ffi.new("struct csim_error *")
+    if lib.csim_check_machine(ffi.from_buffer("struct csim_machine *", machine), error):
+        raise EngineError(f"{text(error.field)}: {text(error.reason)}")
+
+
+def mmu_run(machine: bytes, hart: int, seed: int, steps: bytes) -> tuple[bytes, dict[str, int]]:
+    """Drive one hart's translation over ``struct csim_mmu_step``s, on an empty table.
+
+    Returns as many ``struct csim_mmu_answer`` as steps, and the counters. Raises EngineError when
+    the machine or a step is impossible.
+    """
+    error = ffi.new("struct csim_error *")
+    counters = ffi.new("struct csim_counters *")
+    given = ffi.from_buffer("struct csim_mmu_step[]", steps)
+    answers = ffi.new("struct csim_mmu_answer[]", len(given))
+    hardware = ffi.from_buffer("struct csim_machine *", machine)
+    if lib.csim_mmu_run(hardware, hart, seed, given, len(given), answers, counters, error):
+        raise EngineError(f"{text(error.field)}: {text(error.reason)}")
+    found = {c.name: int(getattr(counters, c.name)) for c in COUNTERS}
+    return bytes(ffi.buffer(answers)), found

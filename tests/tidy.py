@@ -36,7 +36,7 @@ ORDER: Final = (
     ("pte", "policy"),
     ("pagetable",),
     ("walk", "pwc", "tlb", "tlb_policy"),
-    ("mmu", "walk_batch"),
+    ("mmu", "mmu_check", "mmu_run", "walk_batch"),
     ("trap", "shootdown", "vmap", "workload"),
     ("hart",),
     ("sim", "explore"),

@@ -1,0 +1,277 @@
+/* mmu_run.c: one hart's mmu over a program of steps: accesses, fences, stores to its page table by
+ * itself or by another hart, and time. The door for tests; the simulator's run loop does not pass
+ * here.
+ *
+ * Time starts at 0 and is the hart's own: an access takes what the mmu says, its own PTE stores
+ * store_cycles each, a fence its cycles, another hart's stores nothing. An access may be left in
+ * flight after some PTE reads, so that stores and fences fall into the middle of a walk.
+ *
+ * Every step is checked before the first is run, but for what depends on the table: a map over
+ * something that is mapped in another size, an unmap of part of a superpage.
+ */
+#include <assert.h>
+#include <stdio.h>
+
+#include "mmu.h"
+#include "rv.h"
+
+enum { STEP_PAGES_MAX = 1 << 18, STORES_MAX = 1 << 22, TABLES_MAX = 1 << 16, LEAF_LEVELS = 3 };
+
+struct driver {
+    struct mmu mmu;
+    struct pagetable pt;
+    uint32_t store_cycles;
+    uint64_t now_cycles;
+};
+
+static enum csim_status refuse(struct csim_error *error, uint64_t step, const char *field,
+                               const char *reason)
+{
+    snprintf(error->field, sizeof error->field, "steps[%llu].%s", (unsigned long long)step, field);
+    snprintf(error->reason, sizeof error->reason, "%s", reason);
+    return CSIM_BAD_PARAM;
+}
+
+static bool is_range_canonical(const struct csim_mmu_step *step, uint32_t levels)
+{
+    uint64_t last = step->va + (((uint64_t)step->pages << RV_PAGE_SHIFT) - 1);
+    return rv_is_canonical(step->va, levels) && rv_is_canonical(last, levels)
+           && last >> 63 == step->va >> 63;
+}
+
+static enum csim_status check_stores(const struct csim_mmu_step *step, uint64_t at,
+                                     const struct csim_machine *machine, struct csim_error *error)
+{
+    uint64_t leaf_pages = UINT64_C(1) << (RV_VPN_BITS * step->level);
+    uint64_t rw = step->flags & (RV_PTE_R | RV_PTE_W);
+    if (step->level >= LEAF_LEVELS)
+        return refuse(error, at, "level", "0, 1 or 2");
+    if (step->pages == 0 || step->pages > STEP_PAGES_MAX || step->pages % leaf_pages != 0)
+        return refuse(error, at, "pages", "whole leaves, 1 to 2^18 pages");
+    if ((step->va >> RV_PAGE_SHIFT) % leaf_pages != 0 || !is_range_canonical(step, machine->levels))
+        return refuse(error, at, "va", "aligned to the leaf, the range canonical");
+    if (step->kind == CSIM_MMU_UNMAP)
+        return CSIM_OK;
+    if (step->kind == CSIM_MMU_STORE_INVALID)
+        return step->flags & RV_PTE_V ? refuse(error, at, "flags", "V is clear") : CSIM_OK;
+    if ((step->flags & RV_PTE_V) == 0 || (step->flags & RV_PTE_PPN) != 0 || rw == RV_PTE_W
+        || (step->flags & (RV_PTE_R | RV_PTE_X)) == 0)
+        return refuse(error, at, "flags", "those of a valid leaf, no PPN");
+    if (step->ppn % leaf_pages != 0 || step->ppn >> 43 != 0)
+        return refuse(error, at, "ppn", "aligned to the leaf, below 2^43");
+    return CSIM_OK;
+}
+
+static enum csim_status check_step(const struct csim_mmu_step *step, uint64_t at,
+                                   const struct csim_machine *machine, struct csim_error *error)
+{
+    switch (step->kind) {
+    case CSIM_MMU_ACCESS:
+        return step->access > CSIM_FETCH ? refuse(error, at, "access", "enum csim_access")
+                                         : CSIM_OK;
+    case CSIM_MMU_FENCE:
+        if (step->form > FENCE_VA_ASID)
+            return refuse(error, at, "form", "0 all, 1 asid, 2 va, 3 va and asid");
+        return step->cause >= FENCE_CAUSES ? refuse(error, at, "cause", "0 to 3") : CSIM_OK;
+    case CSIM_MMU_MAP:
+    case CSIM_MMU_UNMAP:
+    case CSIM_MMU_STORE_INVALID:
+        return check_stores(step, at, machine, error);
+    case CSIM_MMU_FORGET:
+        return step->pages == 0 || !is_range_canonical(step, machine->levels)
+                   ? refuse(error, at, "pages", "a canonical range")
+                   : CSIM_OK;
+    case CSIM_MMU_RESUME:
+    case CSIM_MMU_ADVANCE:
+        return CSIM_OK;
+    default:
+        return refuse(error, at, "kind", "enum csim_mmu_step_kind");
+    }
+}
+
+/* The newest PTE of va at `level`, or the higher one that ends the way there. */
+static struct pte newest_at(const struct pagetable *pt, uint64_t va, uint32_t level,
+                            uint32_t *found_level, uint64_t *pa)
+{
+    uint64_t table_ppn = pt->root_ppn;
+    for (uint32_t at = pt->levels - 1;; at--) {
+        *pa = (table_ppn << RV_PAGE_SHIFT) + (rv_vpn_index(va, at) << RV_PTE_SHIFT);
+        *found_level = at;
+        struct pte pte = pagetable_newest(pt, *pa);
+        if (at == level || !pte_is_valid(pte) || pte_is_leaf(pte))
+            return pte;
+        table_ppn = pte_ppn(pte);
+    }
+}
+
+/* Whether the table has room for this step as it is now. */
+static bool step_fits(const struct driver *driver, const struct csim_mmu_step *step)
+{
+    uint64_t va = step->va, end = va + ((uint64_t)step->pages << RV_PAGE_SHIFT), pa;
+    while (va != end) {
+        uint32_t wanted = step->kind == CSIM_MMU_UNMAP ? 0 : step->level, found;
+        struct pte pte = newest_at(&driver->pt, va, wanted, &found, &pa);
+        uint64_t span = UINT64_C(1) << rv_span_shift(found);
+        bool pointer = pte_is_valid(pte) && !pte_is_leaf(pte);
+        bool inside = (va & (span - 1)) == 0 && end - va >= span;
+        if (step->kind == CSIM_MMU_UNMAP && pte_is_valid(pte) && !inside)
+            return false;
+        if (step->kind == CSIM_MMU_STORE_INVALID && (found != step->level || pointer))
+            return false;
+        if (step->kind == CSIM_MMU_MAP
+            && (found == step->level ? pointer : pte_is_valid(pte)))
+            return false;
+        if (step->kind == CSIM_MMU_MAP)
+            span = UINT64_C(1) << rv_span_shift(step->level);
+        uint64_t next = (va & ~(span - 1)) + span;
+        va = next - va > end - va ? end : next;
+    }
+    return true;
+}
+
+static void run_stores(struct driver *driver, const struct csim_mmu_step *step)
+{
+    uint32_t hart = driver->mmu.hart + (step->other_hart ? 1 : 0), stores = 0, level;
+    uint64_t leaf_bytes = UINT64_C(1) << rv_span_shift(step->level), pa;
+    uint64_t bytes = (uint64_t)step->pages << RV_PAGE_SHIFT;
+    if (step->kind == CSIM_MMU_MAP) {
+        stores = pagetable_map(&driver->pt, step->va, step->pages, step->level, step->ppn,
+                               step->flags, hart, driver->now_cycles, driver->store_cycles);
+    } else if (step->kind == CSIM_MMU_UNMAP) {
+        stores = pagetable_unmap(&driver->pt, step->va, step->pages, hart, driver->now_cycles,
+                                 driver->store_cycles);
+    } else {
+        for (uint64_t at = 0; at < bytes; at += leaf_bytes, stores++) {
+            newest_at(&driver->pt, step->va + at, step->level, &level, &pa);
+            pagetable_store(&driver->pt, pa, (struct pte){step->flags}, hart,
+                            driver->now_cycles + (uint64_t)stores * driver->store_cycles);
+        }
+    }
+    if (!step->other_hart)
+        driver->now_cycles += (uint64_t)stores * driver->store_cycles;
+}
+
+static void run_access(struct driver *driver, const struct csim_mmu_step *step,
+                       struct csim_mmu_answer *answer)
+{
+    struct mmu *mmu = &driver->mmu;
+    if (step->kind == CSIM_MMU_ACCESS) {
+        struct mmu_request request = {
+            .va = step->va, .asid = step->asid, .access = step->access,
+            .user = step->user != 0, .speculative = step->speculative != 0,
+        };
+        mmu_abort(mmu);
+        driver->now_cycles += mmu_begin(mmu, &request);
+    } else if (!mmu->walking) {
+        answer->aborted = mmu->aborted;
+        return;
+    }
+    for (uint32_t reads = 0; mmu->walking; reads++) {   /* at most one a level */
+        if (step->reads_max != 0 && reads == step->reads_max)
+            break;
+        driver->now_cycles += mmu_step(mmu, &driver->pt, driver->now_cycles);
+    }
+    answer->walking = mmu->walking;
+    if (mmu->walking)
+        return;
+    answer->fail = mmu->answer.fail;
+    answer->negative = mmu->answer.negative;
+    answer->refill = mmu->answer.refill;
+    answer->refill_for = mmu->answer.refill ? (uint8_t)mmu->answer.refill_for : 0;
+    answer->ppn = mmu->answer.ppn;
+}
+
+static void run_step(struct driver *driver, const struct csim_mmu_step *step,
+                     struct csim_mmu_answer *answer)
+{
+    uint64_t before_cycles = driver->now_cycles;
+    switch ((enum csim_mmu_step_kind)step->kind) {
+    case CSIM_MMU_ACCESS:
+    case CSIM_MMU_RESUME:
+        run_access(driver, step, answer);
+        break;
+    case CSIM_MMU_FENCE:
+        driver->now_cycles += mmu_fence(&driver->mmu, (enum fence_form)step->form, step->va,
+                                        step->asid, (enum fence_cause)step->cause);
+        break;
+    case CSIM_MMU_FORGET:
+        mmu_forget_range(&driver->mmu, step->va, step->pages);
+        break;
+    case CSIM_MMU_MAP:
+    case CSIM_MMU_UNMAP:
+    case CSIM_MMU_STORE_INVALID:
+        run_stores(driver, step);
+        break;
+    case CSIM_MMU_ADVANCE:
+        driver->now_cycles += step->cycles;
+        break;
+    case CSIM_MMU_STEP_KINDS:
+        break;
+    }
+    answer->cycles = driver->now_cycles - before_cycles;
+}
+
+/* What all steps together store, at most. */
+struct demand {
+    uint64_t leaves, tables;
+};
+
+static bool is_store(const struct csim_mmu_step *step)
+{
+    return step->kind == CSIM_MMU_MAP || step->kind == CSIM_MMU_UNMAP
+           || step->kind == CSIM_MMU_STORE_INVALID;
+}
+
+static void add_demand(struct demand *demand, const struct csim_mmu_step *step, uint32_t levels)
+{
+    uint64_t leaves = step->pages >> (RV_VPN_BITS * step->level);
+    if (is_store(step))
+        demand->leaves += leaves;
+    if (step->kind == CSIM_MMU_MAP)
+        demand->tables += levels * (leaves / RV_TABLE_PTES + 2);
+}
+
+static void create(struct driver *driver, struct arena *arena, const struct csim_machine *machine,
+                   uint32_t hart, uint64_t seed, const struct demand *demand,
+                   struct csim_counters *counters)
+{
+    driver->store_cycles = machine->store_cycles;
+    driver->now_cycles = 0;
+    pagetable_create(&driver->pt, arena, machine->levels, (uint32_t)demand->tables + 1,
+                     (uint32_t)(demand->leaves + demand->tables) + 1, machine);
+    mmu_create(&driver->mmu, arena, machine, driver->pt.root_ppn, hart, seed, counters);
+}
+
+enum csim_status csim_mmu_run(const struct csim_machine *machine, uint32_t hart, uint64_t seed,
+                              const struct csim_mmu_step *steps, uint64_t steps_nr,
+                              struct csim_mmu_answer *answers, struct csim_counters *counters,
+                              struct csim_error *error)
+{
+    struct driver driver;
+    struct arena arena = {.block = 0};
+    struct demand demand = {0, 0};
+    enum csim_status status = mmu_check_machine(machine, error);
+    for (uint64_t i = 0; status == CSIM_OK && i < steps_nr; i++) {
+        status = check_step(&steps[i], i, machine, error);
+        if (status == CSIM_OK)
+            add_demand(&demand, &steps[i], machine->levels);
+        if (demand.leaves > STORES_MAX || demand.tables > TABLES_MAX)
+            status = refuse(error, i, "pages", "more PTEs up to here than fit");
+    }
+    if (status != CSIM_OK)
+        return status;
+    *counters = (struct csim_counters){.wall_cycles = 0};
+    create(&driver, &arena, machine, hart, seed, &demand, counters);
+    if (!arena_open(&arena, arena.used_bytes))
+        return CSIM_NO_MEMORY;
+    create(&driver, &arena, machine, hart, seed, &demand, counters);
+    for (uint64_t i = 0; status == CSIM_OK && i < steps_nr; i++) {
+        answers[i] = (struct csim_mmu_answer){.cycles = 0};
+        if (is_store(&steps[i]) && !step_fits(&driver, &steps[i]))
+            status = refuse(error, i, "va", "does not fit what is mapped there");
+        else
+            run_step(&driver, &steps[i], &answers[i]);
+    }
+    arena_close(&arena);
+    return status;
+}

@@ -1,0 +1,389 @@
+/* tlb.c: translation caches as structures of arrays.
+ *
+ * Tags. One 64-bit word per slot: the page's index within its size (bits below the level and
+ * below the sector are gone), the level, the ASID in the high bits; equal words are a hit in one
+ * compare. A global entry of another ASID differs from the wanted word in the high bits only.
+ * Global is per sector, since a valid kernel page is global while its invalid neighbour need not
+ * be.
+ *
+ * Sizes. Each size that an array ever held is asked for under its own index, smallest first; among
+ * ways the lowest wins. Two live entries can cover one page (a stale 4 KiB one under a new 2 MiB
+ * one): hardware leaves the choice open, this order is ours.
+ *
+ * Sectors: neighbours under one tag, each with its own PTE (Rocket: 8 tags x 4 pages). Superpages
+ * in a sectored array own their tag alone and lie in sector 0.
+ *
+ * Fences. What a fence drops keeps its tag, so that the later miss can be charged to the fence's
+ * cause. A full fence only ends the array's epoch: `held` of an older epoch is void, and
+ * `ended_by[epoch]` says why. Every 256th full fence writes this down in all slots and starts
+ * over. A dropped slot is free. When a fill takes it, its dropped tag goes: to the slot where the
+ * filled tag itself lay dropped, if it did (they swap, so refilling one page never forgets that
+ * another was dropped), else away, as a real entry would have been pushed out by the newcomer. A
+ * negative entry that is dropped leaves no tag: the walk that follows is what the first use of a
+ * new mapping costs anyway, under any policy.
+ *
+ * Left out: banks, multi-hits as errors, the victim path of XiangShan's direct-mapped first level,
+ * ECC.
+ */
+#include "tlb.h"
+
+#include <assert.h>
+
+#include "rv.h"
+
+enum { LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48, LEVEL_MASK = 7 };
+
+#define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
+#define NO_ASID ((UINT64_C(1) << ASID_SHIFT) - 1)
+#define NO_TAG UINT64_MAX        /* level 7: no page has it */
+
+/* Where to look for one address. */
+struct key {
+    uint64_t tag;
+    uint32_t set, first;         /* first: its slot of way 0 */
+    uint32_t sector;
+};
+
+static struct key key_of(const struct tlb_array *array, uint64_t vpn, uint32_t level,
+                         uint16_t asid)
+{
+    uint64_t index = (vpn & INDEX_MASK) >> (RV_VPN_BITS * level);
+    uint32_t shift = level == array->sector_level ? array->sector_shift : 0;
+    struct key key;
+    key.sector = (uint32_t)index & ((UINT32_C(1) << shift) - 1);
+    index >>= shift;
+    key.tag = index | (uint64_t)level << LEVEL_SHIFT | (uint64_t)asid << ASID_SHIFT;
+    key.set = (uint32_t)index & (array->sets - 1);
+    key.first = key.set * array->ways;
+    return key;
+}
+
+static uint32_t tag_level(uint64_t tag) { return tag >> LEVEL_SHIFT & LEVEL_MASK; }
+
+static struct pte *pte_at(const struct tlb_array *array, uint32_t slot, uint32_t sector)
+{
+    return &array->ptes[(slot << array->sector_shift) + sector];
+}
+
+static uint8_t *cause_at(const struct tlb_array *array, uint32_t slot, uint32_t sector)
+{
+    return &array->causes[(slot << array->sector_shift) + sector];
+}
+
+static bool is_live(const struct tlb_array *array, uint32_t slot)
+{
+    return array->epochs[slot] == array->epoch && array->held[slot] != 0;
+}
+
+void tlb_array_create(struct tlb_array *array, struct arena *arena, const struct csim_array *shape,
+                      uint32_t sector_level, uint64_t seed, uint32_t hart, uint32_t stream)
+{
+    *array = (struct tlb_array){.sector_level = sector_level};
+    if (shape->ways == 0)
+        return;
+    array->sets = shape->sets;
+    array->ways = shape->ways;
+    array->levels = shape->levels;
+    while ((UINT32_C(1) << array->sector_shift) < shape->sectors)
+        array->sector_shift++;
+    array->policy = tlb_policy_at(shape->policy);
+    assert(array->policy != NULL && shape->sectors <= TLB_SECTORS_MAX);
+
+    uint32_t slots = shape->sets * shape->ways;
+    size_t sectors = (size_t)slots << array->sector_shift;
+    array->tags = arena_take(arena, slots, sizeof array->tags[0]);
+    array->held = arena_take(arena, slots, sizeof array->held[0]);
+    array->global = arena_take(arena, slots, sizeof array->global[0]);
+    array->dropped = arena_take(arena, slots, sizeof array->dropped[0]);
+    array->epochs = arena_take(arena, slots, sizeof array->epochs[0]);
+    array->ptes = arena_take(arena, sectors, sizeof array->ptes[0]);
+    array->causes = arena_take(arena, sectors, sizeof array->causes[0]);
+    tlb_policy_create(&array->order, arena, shape->sets, shape->ways, seed, hart, stream);
+    if (array->tags == NULL)
+        return;
+    for (uint32_t slot = 0; slot < slots; slot++)
+        array->tags[slot] = NO_TAG;
+}
+
+bool tlb_array_find(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                    struct tlb_place *place)
+{
+    struct key key = key_of(array, vpn, level, asid);
+    for (uint32_t way = 0; way < array->ways; way++) {
+        uint32_t slot = key.first + way;
+        uint64_t differs = array->tags[slot] ^ key.tag;
+        if ((differs & NO_ASID) != 0 || array->epochs[slot] != array->epoch
+            || !(array->held[slot] >> key.sector & 1))
+            continue;
+        if (differs == 0 || array->global[slot] >> key.sector & 1) {
+            *place = (struct tlb_place){array, key.set, way, key.sector, level};
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tlb_array_dropped(const struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                       uint8_t *cause)
+{
+    struct key key = key_of(array, vpn, level, asid);
+    for (uint32_t way = 0; way < array->ways; way++) {
+        uint32_t slot = key.first + way;
+        uint64_t differs = array->tags[slot] ^ key.tag;
+        if (differs != 0 && ((differs & NO_ASID) != 0 || !(array->global[slot] >> key.sector & 1)))
+            continue;
+        if (array->dropped[slot] >> key.sector & 1) {
+            *cause = *cause_at(array, slot, key.sector);
+            return true;
+        }
+        if (array->epochs[slot] != array->epoch && array->held[slot] >> key.sector & 1
+            && pte_is_valid(*pte_at(array, slot, key.sector))) {
+            *cause = array->ended_by[array->epochs[slot]];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Entries of `sectors` leave; the valid ones stay as dropped tags. */
+static void drop(struct tlb_array *array, uint32_t slot, uint32_t sectors, uint8_t cause)
+{
+    uint32_t leaving = array->held[slot] & sectors;
+    for (uint32_t sector = 0; leaving >> sector != 0; sector++) {
+        if (!(leaving >> sector & 1) || !pte_is_valid(*pte_at(array, slot, sector)))
+            continue;
+        array->dropped[slot] |= (uint8_t)(1u << sector);
+        *cause_at(array, slot, sector) = cause;
+    }
+    array->held[slot] &= (uint8_t)~leaving;
+}
+
+/* Writes down what the end of the slot's epoch meant. */
+static void settle(struct tlb_array *array, uint32_t slot)
+{
+    if (array->epochs[slot] == array->epoch)
+        return;
+    drop(array, slot, UINT8_MAX, array->ended_by[array->epochs[slot]]);
+    array->epochs[slot] = array->epoch;
+}
+
+static void swap(struct tlb_array *array, uint32_t a, uint32_t b)
+{
+    uint64_t tag = array->tags[a];
+    array->tags[a] = array->tags[b];
+    array->tags[b] = tag;
+    uint8_t global = array->global[a], dropped = array->dropped[a];
+    array->global[a] = array->global[b], array->global[b] = global;
+    array->dropped[a] = array->dropped[b], array->dropped[b] = dropped;
+    for (uint32_t sector = 0; sector >> array->sector_shift == 0; sector++) {
+        uint8_t cause = *cause_at(array, a, sector);
+        *cause_at(array, a, sector) = *cause_at(array, b, sector);
+        *cause_at(array, b, sector) = cause;
+    }
+}
+
+/* The slot where the tag lives from now on: its own, a free one, or the victim's. */
+static uint32_t open_slot(struct tlb_array *array, const struct key *key)
+{
+    uint32_t free_way = array->ways, own_way = array->ways;
+    for (uint32_t way = 0; way < array->ways; way++) {
+        uint32_t slot = key->first + way;
+        bool own = array->tags[slot] == key->tag;
+        if (is_live(array, slot)) {
+            if (!own)
+                continue;
+            array->policy->hit(&array->order, key->set, way);
+            return slot;
+        }
+        if (own)
+            own_way = way;
+        if (free_way == array->ways)
+            free_way = way;
+    }
+    uint32_t way = free_way;
+    if (way == array->ways)
+        way = array->policy->victim(&array->order, key->set);
+    uint32_t slot = key->first + way;
+    array->policy->fill(&array->order, key->set, way);
+    if (own_way < array->ways) {
+        settle(array, slot);
+        settle(array, key->first + own_way);
+        if (own_way != way)
+            swap(array, slot, key->first + own_way);
+        return slot;
+    }
+    array->tags[slot] = key->tag;
+    array->held[slot] = array->global[slot] = array->dropped[slot] = 0;
+    array->epochs[slot] = array->epoch;
+    return slot;
+}
+
+uint32_t tlb_array_fill(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                        const struct tlb_line *line, uint8_t take)
+{
+    struct key key = key_of(array, vpn, level, asid);
+    uint32_t at = (uint32_t)(vpn >> (RV_VPN_BITS * level)) & (TLB_SECTORS_MAX - 1);
+    uint32_t sectors = level == array->sector_level ? UINT32_C(1) << array->sector_shift : 1;
+    uint32_t first = at - key.sector;   /* of the line, under this tag */
+    uint32_t taken = (uint32_t)take >> first & ((UINT32_C(1) << sectors) - 1);
+    if (taken == 0)
+        return 0;
+    uint32_t slot = open_slot(array, &key);
+    uint32_t negative = 0;
+    for (uint32_t sector = 0; taken >> sector != 0; sector++) {
+        if (!(taken >> sector & 1))
+            continue;
+        struct pte pte = line->ptes[first + sector], *to = pte_at(array, slot, sector);
+        uint8_t bit = (uint8_t)(1u << sector);
+        bool was_negative = (array->held[slot] & bit) != 0 && !pte_is_valid(*to);
+        negative += !pte_is_valid(pte) && !was_negative;
+        *to = pte;
+        array->held[slot] |= bit;
+        array->dropped[slot] &= (uint8_t)~bit;
+        array->global[slot] &= (uint8_t)~bit;
+        if (line->global >> (first + sector) & 1)
+            array->global[slot] |= bit;
+    }
+    array->levels_used |= UINT32_C(1) << level;
+    return negative;
+}
+
+void tlb_array_drop_all(struct tlb_array *array, uint8_t cause)
+{
+    if (array->ways == 0)
+        return;
+    array->ended_by[array->epoch] = cause;
+    if (array->epoch < TLB_EPOCHS - 1) {
+        array->epoch++;
+        return;
+    }
+    for (uint32_t slot = 0; slot < array->sets * array->ways; slot++) {
+        drop(array, slot, UINT8_MAX, array->ended_by[array->epochs[slot]]);
+        array->epochs[slot] = 0;
+    }
+    array->epoch = 0;
+}
+
+void tlb_array_drop_asid(struct tlb_array *array, uint16_t asid, uint8_t cause)
+{
+    for (uint32_t slot = 0; slot < array->sets * array->ways; slot++)
+        if (is_live(array, slot) && array->tags[slot] >> ASID_SHIFT == asid)
+            drop(array, slot, (uint8_t)~array->global[slot], cause);
+}
+
+void tlb_array_drop_page(struct tlb_array *array, uint64_t vpn, uint8_t cause)
+{
+    for (uint32_t level = 0; array->levels_used >> level != 0; level++) {
+        struct key key = key_of(array, vpn, level, 0);
+        for (uint32_t slot = key.first; slot < key.first + array->ways; slot++)
+            if (is_live(array, slot) && ((array->tags[slot] ^ key.tag) & NO_ASID) == 0)
+                drop(array, slot, UINT32_C(1) << key.sector, cause);
+    }
+}
+
+void tlb_array_drop_page_asid(struct tlb_array *array, uint64_t vpn, uint16_t asid,
+                              uint8_t cause)
+{
+    for (uint32_t level = 0; array->levels_used >> level != 0; level++) {
+        struct key key = key_of(array, vpn, level, asid);
+        for (uint32_t slot = key.first; slot < key.first + array->ways; slot++)
+            if (is_live(array, slot) && array->tags[slot] == key.tag)
+                drop(array, slot, UINT32_C(1) << key.sector & ~(uint32_t)array->global[slot],
+                     cause);
+    }
+}
+
+void tlb_array_drop_low8(struct tlb_array *array, uint64_t vpn, uint8_t cause)
+{
+    uint32_t sector = (uint32_t)vpn & ((UINT32_C(1) << array->sector_shift) - 1);
+    for (uint32_t slot = 0; slot < array->sets * array->ways; slot++) {
+        if (!is_live(array, slot))
+            continue;
+        uint64_t low = (array->tags[slot] << array->sector_shift) + sector;
+        if (tag_level(array->tags[slot]) > 0)
+            drop(array, slot, UINT8_MAX, cause);
+        else if (((low ^ vpn) & UINT8_MAX) == 0)
+            drop(array, slot, UINT32_C(1) << sector, cause);
+    }
+}
+
+void tlb_array_drop_set(struct tlb_array *array, uint64_t vpn, uint8_t cause)
+{
+    for (uint32_t level = 0; array->levels_used >> level != 0; level++) {
+        if (!(array->levels_used >> level & 1))
+            continue;
+        struct key key = key_of(array, vpn, level, 0);
+        for (uint32_t slot = key.first; slot < key.first + array->ways; slot++)
+            if (is_live(array, slot))
+                drop(array, slot, UINT8_MAX, cause);
+    }
+}
+
+void tlb_array_forget(struct tlb_array *array, uint64_t vpn, uint64_t pages)
+{
+    for (uint32_t slot = 0; slot < array->sets * array->ways; slot++) {
+        if (!is_live(array, slot))
+            continue;
+        uint32_t level = tag_level(array->tags[slot]);
+        uint32_t shift = level == array->sector_level ? array->sector_shift : 0;
+        uint32_t held = array->held[slot];
+        for (uint32_t sector = 0; held >> sector != 0; sector++) {
+            uint64_t unit = ((array->tags[slot] & INDEX_MASK) << shift) + sector;
+            uint64_t first = unit << (RV_VPN_BITS * level);
+            uint64_t end = (unit + 1) << (RV_VPN_BITS * level);
+            if ((held >> sector & 1) && !pte_is_valid(*pte_at(array, slot, sector))
+                && first < vpn + pages && vpn < end)
+                array->held[slot] &= (uint8_t)~(1u << sector);
+        }
+    }
+}
+
+void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array shape[2],
+                uint64_t seed, uint32_t hart, uint32_t stream)
+{
+    *tlb = (struct tlb){.levels = 0};
+    for (uint32_t i = 0; i < 2; i++) {
+        tlb_array_create(&tlb->array[i], arena, &shape[i], 0, seed, hart, stream + i);
+        tlb->levels |= tlb->array[i].levels;
+    }
+    int8_t largest = -1;
+    for (uint32_t level = 0; level < CSIM_SIZES; level++) {
+        uint32_t first = level == 0 ? 0 : 1;   /* superpages prefer their own array */
+        tlb->home[level] = -1;
+        if (tlb->array[first].levels >> level & 1)
+            tlb->home[level] = (int8_t)first;
+        else if (tlb->array[1 - first].levels >> level & 1)
+            tlb->home[level] = (int8_t)(1 - first);
+        if (tlb->home[level] >= 0)
+            largest = (int8_t)level;
+        tlb->piece[level] = largest;
+    }
+}
+
+bool tlb_lookup(struct tlb *tlb, uint64_t vpn, uint16_t asid, struct tlb_place *place)
+{
+    for (uint32_t level = 0; tlb->levels >> level != 0; level++) {
+        if (tlb->home[level] < 0)
+            continue;
+        struct tlb_array *array = &tlb->array[tlb->home[level]];
+        if ((array->levels_used >> level & 1)
+            && tlb_array_find(array, vpn, level, asid, place)) {
+            tlb_use(place);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tlb_dropped(const struct tlb *tlb, uint64_t vpn, uint16_t asid, uint8_t *cause)
+{
+    for (uint32_t level = 0; tlb->levels >> level != 0; level++) {
+        if (tlb->home[level] < 0)
+            continue;
+        const struct tlb_array *array = &tlb->array[tlb->home[level]];
+        if ((array->levels_used >> level & 1)
+            && tlb_array_dropped(array, vpn, level, asid, cause))
+            return true;
+    }
+    return false;
+}
