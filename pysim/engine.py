@@ -138,9 +138,7 @@ def _same_length(kind: Any, value: Sequence[Any], path: str) -> None:
         raise EngineError(f"{path}: {len(value)} elements, C has {kind.length}")
 
 
-def tlb_policies() -> dict[str, int]:
-    """Return the replacement policies the engine knows: name -> number."""
-    return _names(lib.csim_tlb_policy_name)
+TLB_POLICIES: Final = _names(lib.csim_tlb_policy_name)
 
 
 # ---- one run ----------------------------------------------------------------------------------
@@ -250,8 +248,17 @@ class Stop:
 
 def histogram_floor(bucket: int) -> int:
     """Return the smallest value of a bucket: 16 buckets per power of two, exact below 16."""
-    octave, part = divmod(bucket, 16)
-    return bucket if octave == 0 else (16 + part) << (octave - 1)
+    return int(lib.csim_histogram_floor(bucket))
+
+
+def _view(ctype: str, data: bytes, *, count: int | None = None) -> Any:
+    """Return the bytes as a C array: whole elements, and as many as C is going to read."""
+    size = ffi.sizeof(ctype)
+    found, rest = divmod(len(data), size)
+    if rest or (count is not None and found != count):
+        wanted = "whole elements" if count is None else f"{count} of them"
+        raise EngineError(f"{len(data)} bytes of {ctype} ({size} each): {wanted} wanted")
+    return ffi.from_buffer(f"{ctype}[]", data)
 
 
 def simulate(question: Question, *, stop: Stop | None = None) -> Result:
@@ -261,12 +268,13 @@ def simulate(question: Question, *, stop: Stop | None = None) -> Result:
     """
     error = ffi.new("struct csim_error *")
     handle = ffi.new("struct csim **")
-    items = ffi.from_buffer("struct csim_item[]", question.items)
-    gates = ffi.from_buffer("uint32_t[]", question.gates)
+    program = _view("struct csim_program", question.header, count=1)
+    items = _view("struct csim_item", question.items)
+    gates = _view("uint32_t", question.gates)
     status = lib.csim_create(
-        ffi.from_buffer("struct csim_params *", question.params),
-        ffi.from_buffer("struct csim_program *", question.header),
-        ffi.from_buffer("struct csim_op[]", question.ops),
+        _view("struct csim_params", question.params, count=1),
+        program,
+        _view("struct csim_op", question.ops, count=program[0].ops_nr),
         items if len(items) else ffi.NULL, len(items),
         gates if len(gates) else ffi.NULL, len(gates),
         handle, error,

@@ -76,7 +76,9 @@ class Array(Frozen):
     levels: tuple[Annotated[int, Field(strict=True, ge=0, lt=engine.PAGE_LEVELS)], ...] = Field(
         default=(), description="levels it holds: 0 = 4 KiB leaves, 1 = 2 MiB; pointers in a pwc"
     )
-    policy: str = Field(default="lru", description="who leaves, a replacement policy's name")
+    policy: Annotated[str, BeforeValidator(partial(_name, tuple(engine.TLB_POLICIES)))] = Field(
+        default="lru", description="who leaves, a replacement policy's name"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -97,9 +99,13 @@ class Array(Frozen):
         for name, value in (("sets", self.sets), ("sectors", self.sectors)):
             if value & (value - 1) or value == 0:
                 raise complaint(f"is a power of two, got {value}", key=name)
-        if self.sectors > 8:
-            raise complaint(f"a tag covers at most the 8 PTEs of a 64-byte line, got "
-                            f"{self.sectors}", key="sectors")
+        for name, value, most, why in (
+            ("sectors", self.sectors, 8, "the PTEs of a 64-byte line"),
+            ("ways", self.ways, 64, "the engine's replacement trees hold no more"),
+            ("sets", self.sets, 2**20, "far beyond any core"),
+        ):
+            if value > most:
+                raise complaint(f"at most {most} ({why}), got {value}", key=name)
         if not self.levels or list(self.levels) != sorted(set(self.levels)):
             raise complaint(f"is a rising list of levels, got {list(self.levels)}", key="levels")
         return self
@@ -115,17 +121,13 @@ class Array(Frozen):
         shape = f"{self.ways} FA" if self.sets == 1 else f"{self.sets}x{self.ways}"
         return shape if self.sectors == 1 else f"{shape} x{self.sectors} sectors"
 
-    def c_values(self, where: str, key: str) -> dict[str, int]:
+    def c_values(self) -> dict[str, int]:
         """Return the fields of struct csim_array; all 0 when absent."""
         if self.ways == 0:
             return dict.fromkeys(engine.struct_fields("csim_array"), 0)
-        policies = engine.tlb_policies()
-        if self.policy not in policies:
-            raise InputError(where, f"{key}.policy", f"unknown replacement policy {self.policy!r}",
-                             got=self.policy, nearest=policies)
         mask = sum(1 << level for level in self.levels)
         return {"sets": self.sets, "ways": self.ways, "sectors": self.sectors, "levels": mask,
-                "policy": policies[self.policy]}
+                "policy": engine.TLB_POLICIES[self.policy]}
 
 
 class Tlb(Frozen):
@@ -170,6 +172,9 @@ class Pwc(Frozen):
         by_level = (self.level1, self.level2, self.level3, self.level4)
         if self.unified.ways and any(array.ways for array in by_level):
             raise complaint("a page-walk cache is unified or has an array per level, not both")
+        if self.unified.sectors != 1:
+            raise complaint("a unified page-walk cache has tags of 1 pointer, got "
+                            f"{self.unified.sectors}", key="unified.sectors")
         for level, array in enumerate(by_level, 1):
             if array.ways and array.levels != (level,):
                 raise complaint(f"holds pointers of level {level} only, got {list(array.levels)}",
@@ -391,15 +396,13 @@ class Machine(Frozen):
 
     def c_values(self) -> dict[str, Any]:
         """Return the fields of struct csim_machine by C's names, for ``engine.pack``."""
-        where = f"machine {self.name}"
         special: dict[str, Any] = {
             "negative_global": NEGATIVE_GLOBAL.index(self.negative_global),
             "pte_via": engine.PTE_VIA[self.pte_via],
             "via": engine.VIA[self.via],
         }
         for key in ("l1i", "l1d", "l1st", "l2", "pwc"):
-            special[key] = [array.c_values(where, f"{key}.{part}")
-                            for part, array in getattr(self, key)]
+            special[key] = [array.c_values() for _, array in getattr(self, key)]
         for key in self.unknowns:
             special[key] = 1
         return {name: special[name] if name in special else int(getattr(self, name))
