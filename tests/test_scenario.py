@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,6 @@ from hypothesis import strategies as st
 from pysim import engine, machines, policies, scenario, workloads
 from pysim.errors import InputError
 
-needs_policies = pytest.mark.skipif(
-    not hasattr(engine.lib, "csim_tlb_policy_name"), reason="the engine has no TLB policies"
-)
 BASE = {"policy": "mark-6.12", "machine": "rocket", "workload": "mixed"}
 
 
@@ -26,6 +24,11 @@ def test_every_field_of_a_workload_is_sourced_and_described(name: str) -> None:
             source = workload.provenance(field)
             assert source.removeprefix("assumed: ")
             assert not source.startswith("given"), field
+
+
+def test_presets_are_all_the_files_there_are() -> None:
+    folder = Path(workloads.__file__).parent
+    assert {path.stem for path in folder.glob("*.toml")} == {*workloads.WORKLOADS, "common"}
 
 
 @pytest.mark.parametrize("name", workloads.WORKLOADS)
@@ -107,7 +110,6 @@ def test_what_does_not_fit_the_door_is_refused_by_its_human_name() -> None:
         short.c_values(machines.load("rocket"), 0)
 
 
-@needs_policies
 def test_the_key_is_of_the_bytes_and_not_of_the_names() -> None:
     one = scenario.lower(scenario.build(BASE))
     renamed = machines.load("rocket").model_copy(update={"name": "mine"})
@@ -127,6 +129,7 @@ def test_a_result_survives_its_record() -> None:
 @given(st.integers(0, 974))
 def test_histogram_buckets_are_log_linear(bucket: int) -> None:
     low, high = engine.histogram_floor(bucket), engine.histogram_floor(bucket + 1)
+    octave, part = divmod(bucket, 16)
+    assert low == (bucket if octave == 0 else (16 + part) << (octave - 1))
     assert low < high
     assert (high - low) * 16 <= max(low, 16)
-    assert engine.histogram_floor(0) == 0

@@ -15,7 +15,16 @@ from pysim.workloads.model import Workload, build, unit
 
 __all__ = ["WORKLOADS", "Workload", "build", "load", "loads", "unit"]
 
-WORKLOADS: Final = ("fork", "mixed", "idle")
+WORKLOADS: Final = (
+    "fork",
+    "threads",
+    "mixed",
+    "vmalloc-stress",
+    "lat-pagefault",
+    "boot",
+    "server",
+    "idle",
+)
 
 _READ: Final = sourced.reader(Path(__file__).parent, WORKLOADS, "workload")
 
