@@ -15,7 +15,8 @@ with the names of the model that reads them::
 
 A person's own file may also write bare values on top level; their source is then the file itself.
 A table inside a block is a nested value (``l1d.base = { sets = 1, ways = 16 }``), and what a file
-does not say it has from the one it inherits from.
+does not say it has from the one it inherits from. ``inherit_assumed = "why"`` says that taking over
+what the other file says of its own machine is itself a guess.
 """
 
 from __future__ import annotations
@@ -40,22 +41,35 @@ _BLOCKS: Final = {"sourced": "by", "assumed": "why"}
 class Facts:
     """Values by dotted path, and for each path who vouches for it.
 
-    ``sources`` hold ``"..."`` for a source and ``"assumed: ..."`` where there is none; ``files``
-    the file each path was written in; ``header`` is what a file says of itself (name, title).
+    ``where`` is the file that was read; ``sources`` hold ``"..."`` for a source and
+    ``"assumed: ..."`` where there is none; ``files`` the file each path was written in; ``header`` is what a file says of itself (name, title);
+    ``parent`` the name it inherits from ("" = nobody), and why that is a guess if it is one.
     """
 
+    where: str = ""
     values: dict[str, Value] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     header: dict[str, Value] = field(default_factory=dict)
+    parent: str = ""
+    parent_assumed: str = ""
 
     def over(self, base: Facts) -> Facts:
         """Return ``base`` with every path that this one says replaced; the header is this one's."""
-        merged = Facts(values=dict(base.values), sources=dict(base.sources),
+        sources = {path: self._taken_over(base, path) for path in base.values}
+        merged = Facts(where=self.where, values=dict(base.values), sources=sources,
                        files=dict(base.files), header=dict(self.header))
         for path, value in self.values.items():
             merged.put(path, value, self.sources[path], self.files[path])
         return merged
+
+    def _taken_over(self, base: Facts, path: str) -> str:
+        """Return who vouches for an inherited value; a guess only if the parent itself wrote it."""
+        source = base.sources[path]
+        guessed = self.parent_assumed and base.files[path] == base.where
+        if not guessed or source.startswith("assumed"):
+            return source
+        return f"assumed: {self.parent_assumed}; there: {source}"
 
     def put(self, path: str, value: Value, source: str, file: str) -> None:
         """Write one value; whatever stood at, under or above its path leaves."""
@@ -98,24 +112,24 @@ def flatten(table: Mapping[str, Any], path: str = "") -> dict[str, Value]:
     return flat
 
 
-def parse(text: str, where: str, *, header: Iterable[str] = ("name", "title")) -> tuple[Facts, str]:
-    """Read one file of facts: what it says, and the name it inherits from ("" = from nobody).
-
-    Raises InputError with ``where`` and the key.
-    """
+def parse(text: str, where: str, *, header: Iterable[str] = ("name", "title")) -> Facts:
+    """Read one file of facts: what it says itself. Raises InputError with ``where`` and the key."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(where, "", f"not TOML: {error}") from error
-    inherit = table.pop("inherit", "")
-    if not isinstance(inherit, str):
-        raise InputError(where, "inherit", f"the name of a preset is wanted, got {inherit!r}")
-    facts = Facts(header={name: table.pop(name) for name in header if name in table})
+    parent, assumed = table.pop("inherit", ""), table.pop("inherit_assumed", "")
+    if not isinstance(parent, str):
+        raise InputError(where, "inherit", f"the name of a preset is wanted, got {parent!r}")
+    if not isinstance(assumed, str):
+        raise InputError(where, "inherit_assumed", f"a text is wanted, got {assumed!r}")
+    facts = Facts(where=where, parent=parent, parent_assumed=assumed,
+                  header={name: table.pop(name) for name in header if name in table})
     for block, voucher in _BLOCKS.items():
         _read_blocks(facts, table.pop(block, []), block, voucher, where)
     for path, value in flatten(table).items():
         _put_once(facts, path, value, f"file {where}", where)
-    return facts, inherit
+    return facts
 
 
 def _read_blocks(facts: Facts, blocks: Any, kind: str, voucher: str, where: str) -> None:
@@ -137,28 +151,29 @@ def _put_once(facts: Facts, path: str, value: Value, source: str, where: str) ->
     facts.put(path, value, source, where)
 
 
-def load(
-    name: str,
-    *,
-    what: str,
-    read: Callable[[str], tuple[str, str]],
-    seen: tuple[str, ...] = (),
-) -> Facts:
-    """Read a file of facts and everything it inherits, nearest first.
-
-    ``read`` turns a name into (text, where); ``what`` names the kind of file in complaints.
-    """
-    if name in seen:
-        chain = " -> ".join((*seen, name))
-        raise InputError(f"{what} {seen[0]}", "inherit", f"inherits from itself: {chain}")
-    text, where = read(name)
-    facts, inherit = parse(text, where)
-    if not inherit:
-        return facts
-    return facts.over(load(inherit, what=what, read=read, seen=(*seen, name)))
+Reader: TypeAlias = Callable[[str], tuple[str, str]]
 
 
-def reader(folder: Path, names: Iterable[str], what: str) -> Callable[[str], tuple[str, str]]:
+def load(name: str, *, read: Reader) -> Facts:
+    """Read a file of facts and everything it inherits; ``read`` turns a name into (text, where)."""
+    return loads(*read(name), read=read)
+
+
+def loads(text: str, where: str, *, read: Reader) -> Facts:
+    """Read a text of facts and everything it inherits; ``where`` names it in complaints."""
+    chain = [parse(text, where)]
+    while parent := chain[-1].parent:
+        chain.append(parse(*read(parent)))
+        names = [facts.where for facts in chain]
+        if names[-1] in names[:-1]:
+            raise InputError(where, "inherit", f"inherits from itself: {' -> '.join(names)}")
+    merged = chain.pop()
+    while chain:
+        merged = chain.pop().over(merged)
+    return merged
+
+
+def reader(folder: Path, names: Iterable[str], what: str) -> Reader:
     """Return the ``read`` of ``load``: a preset of the folder, or the path of somebody's file."""
     known = tuple(names)
 

@@ -123,6 +123,15 @@ def test_what_the_facts_guess_is_marked_assumed(shared: Path) -> None:
                 assert machine.provenance(path).startswith("assumed"), (name, path)
 
 
+def test_sg2042_says_that_its_mmu_is_a_guess() -> None:
+    sg2042, c910 = machines.load("sg2042"), machines.load("c910")
+    guess = "assumed: C920's MMU is taken to be C910's"
+    assert sg2042.provenance("l2.base.ways").startswith(guess)
+    assert c910.provenance("l2.base.ways") in sg2042.provenance("l2.base.ways")
+    assert sg2042.provenance("sbi_range_limit_bytes") == c910.provenance("sbi_range_limit_bytes")
+    assert not sg2042.provenance("read_llc_cycles").startswith("assumed")
+
+
 def test_unknown_is_kept_and_lowered_to_caches() -> None:
     x60 = machines.load("x60")
     assert x60.inv_l1 is None

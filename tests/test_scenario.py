@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ def test_a_seed_counts_what_happens_and_not_its_name() -> None:
     assert fork.model_copy(update={"name": "x"}).seed(1, 0) == fork.seed(1, 0)
     assert fork.override({"duration_ms": 20.0}).seed(1, 0) == fork.seed(1, 0)
     assert fork.override({"duration_ms": 21}).seed(1, 0) != fork.seed(1, 0)
+
+
+@pytest.mark.parametrize("machine", machines.PRESETS)
+def test_a_scenario_survives_its_own_json(machine: str) -> None:
+    one = scenario.build(BASE | {"machine": {"inherit": machine, "coherence_cycles": 7}})
+    again = scenario.Scenario.model_validate_json(one.model_dump_json())
+    assert again == one
+    assert scenario.lower(again).key == scenario.lower(one).key
+
+
+@given(rate=st.one_of(st.integers(0, 10**7), st.floats(0, 1e7, allow_nan=False)),
+       duration=st.floats(0.01, 1000), preset=st.sampled_from(machines.PRESETS))
+def test_rates_and_times_cross_within_half_a_unit(
+    rate: float, duration: float, preset: str
+) -> None:
+    machine = machines.load(preset)
+    workload = workloads.load("mixed").override({"vmalloc_per_s": rate, "duration_ms": duration})
+    values = workload.c_values(machine, 0)
+    exact = Fraction(str(rate)) * 10**6 / machine.mhz
+    assert abs(values["maps_per_tcycle"] - exact) <= Fraction(1, 2)
+    exact = Fraction(str(duration)) * machine.mhz * 1000
+    assert abs(values["useful_cycles"] - exact) <= Fraction(1, 2)
 
 
 def test_nr_cpus_holds_the_harts_or_is_refused() -> None:

@@ -39,7 +39,7 @@ _READ: Final = sourced.reader(Path(__file__).parent, PRESETS, "machine")
 
 @lru_cache(maxsize=256)
 def _preset(name: str) -> Machine:
-    facts = sourced.load(name, what="machine", read=_READ)
+    facts = sourced.load(name, read=_READ)
     facts.header.setdefault("name", name)
     return build(facts, f"machine {name}")
 
@@ -52,15 +52,13 @@ def load(name: str | Path) -> Machine:
     text = str(name)
     if text in PRESETS:
         return _preset(text)
-    facts = sourced.load(text, what="machine", read=_READ)
+    facts = sourced.load(text, read=_READ)
     facts.header.setdefault("name", Path(text).stem)
     return build(facts, text)
 
 
 def loads(text: str, where: str) -> Machine:
     """Return the machine of a TOML text; ``where`` names it in complaints and sources."""
-    facts, inherit = sourced.parse(text, where)
-    if inherit:
-        facts = facts.over(sourced.load(inherit, what="machine", read=_READ))
+    facts = sourced.loads(text, where, read=_READ)
     facts.header.setdefault("name", where)
     return build(facts, where)

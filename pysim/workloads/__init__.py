@@ -31,7 +31,7 @@ _READ: Final = sourced.reader(Path(__file__).parent, WORKLOADS, "workload")
 
 @lru_cache(maxsize=64)
 def _preset(name: str) -> Workload:
-    facts = sourced.load(name, what="workload", read=_READ)
+    facts = sourced.load(name, read=_READ)
     facts.header.setdefault("name", name)
     return build(facts, f"workload {name}")
 
@@ -44,15 +44,13 @@ def load(name: str | Path) -> Workload:
     text = str(name)
     if text in WORKLOADS:
         return _preset(text)
-    facts = sourced.load(text, what="workload", read=_READ)
+    facts = sourced.load(text, read=_READ)
     facts.header.setdefault("name", Path(text).stem)
     return build(facts, text)
 
 
 def loads(text: str, where: str) -> Workload:
     """Return the workload of a TOML text; ``where`` names it in complaints and sources."""
-    facts, inherit = sourced.parse(text, where)
-    if inherit:
-        facts = facts.over(sourced.load(inherit, what="workload", read=_READ))
+    facts = sourced.loads(text, where, read=_READ)
     facts.header.setdefault("name", where)
     return build(facts, where)
