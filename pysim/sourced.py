@@ -42,8 +42,9 @@ class Facts:
     """Values by dotted path, and for each path who vouches for it.
 
     ``where`` is the file that was read; ``sources`` hold ``"..."`` for a source and
-    ``"assumed: ..."`` where there is none; ``files`` the file each path was written in; ``header`` is what a file says of itself (name, title);
-    ``parent`` the name it inherits from ("" = nobody), and why that is a guess if it is one.
+    ``"assumed: ..."`` where there is none; ``files`` the file each path was written in; ``header``
+    is what a file says of itself (name, title); ``parent`` the name it inherits from ("" = nobody),
+    ``parent_assumed`` why that is a guess, if it is one.
     """
 
     where: str = ""
