@@ -47,6 +47,16 @@ WALK_FAILS: Final = _names(lib.csim_walk_fail_name)
 MARKS_MAX: Final = int(lib.CSIM_MARKS_MAX)
 
 
+def regions(levels: int) -> dict[str, tuple[int, int]]:
+    """Return the kernel's virtual layout by mode (3 = Sv39 ... 5 = Sv57): name -> [first, end)."""
+    made = ffi.new("struct csim_layout *")
+    lib.csim_layout(levels, made)
+    fields = [name for name, _ in ffi.typeof("struct csim_layout").fields]
+    names = [name.removesuffix("_first") for name in fields if name.endswith("_first")]
+    return {name: (int(getattr(made, f"{name}_first")), int(getattr(made, f"{name}_end")))
+            for name in names}
+
+
 def check_program(header: bytes, ops: bytes) -> None:
     """Raise EngineError unless clock and explorer would accept these ops."""
     error = ffi.new("struct csim_error *")
@@ -168,6 +178,8 @@ def _enum(name: str, prefix: str, leave_out: str) -> dict[str, int]:
 HISTOGRAMS: Final = _enum("csim_histogram", "CSIM_HIST_", "CSIM_HISTOGRAMS")
 VIA: Final = _enum("csim_via", "CSIM_VIA_", "")
 PTE_VIA: Final = _enum("csim_pte_via", "CSIM_PTE_", "")
+ITEMS: Final = _enum("csim_item_kind", "CSIM_ITEM_", "CSIM_ITEM_KINDS")
+ITEM_FLAGS: Final = _enum("csim_item_flag", "CSIM_ITEM_", "")
 HARTS_MAX: Final = int(lib.CSIM_HARTS_MAX)
 PAGE_LEVELS: Final = int(lib.CSIM_SIZES)
 

@@ -99,7 +99,7 @@ class Scenario(Frozen):
     @property
     def notes(self) -> tuple[str, ...]:
         """What lowering decided where the scenario does not say."""
-        return self.machine.notes
+        return self.machine.notes + self.workload.notes(self.machine, self.harts)
 
 
 def build(values: Mapping[str, Any], where: str = "scenario") -> Scenario:
@@ -144,7 +144,7 @@ def lower(scenario: Scenario) -> Question:
         "global_lock": int(scenario.global_lock),
         "livelock_retries": scenario.livelock_retries,
         "machine": machine.c_values(),
-        "workload": workload.c_values(machine, scenario.seed),
+        "workload": workload.c_values(machine, scenario.seed, scenario.harts),
     })
     items, gates = workload.items(machine, scenario.harts)
     return Question(params=params, header=program.header, ops=program.ops, items=items,

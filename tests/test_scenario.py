@@ -21,7 +21,8 @@ def test_every_field_of_a_workload_is_sourced_and_described(name: str) -> None:
     workload = workloads.load(name)
     for field, info in workloads.Workload.model_fields.items():
         assert info.description, field
-        if field not in ("name", "title", "sources", "trace", "rate_factor"):
+        if field not in ("name", "title", "sources", "trace", "rate_factor", "traced_mhz",
+                         "recorded_policy"):
             source = workload.provenance(field)
             assert source.removeprefix("assumed: ")
             assert not source.startswith("given"), field
@@ -36,10 +37,11 @@ def test_presets_are_all_the_files_there_are() -> None:
 @pytest.mark.parametrize("preset", machines.PRESETS)
 def test_every_workload_lowers_on_every_machine(name: str, preset: str) -> None:
     machine, workload = machines.load(preset), workloads.load(name)
-    values = workload.c_values(machine, 7)
+    values = workload.c_values(machine, 7, 2)
     packed = engine.ffi.from_buffer("struct csim_workload *",
                                     engine.pack("csim_workload", values))
-    assert packed.useful_cycles == workload.duration_ms * machine.mhz * 1000
+    if workload.kind == "synthetic":
+        assert packed.useful_cycles == workload.duration_ms * machine.mhz * 1000
     assert packed.ticks_per_tcycle == round(250 * 10**6 / machine.mhz)
     assert packed.lazy_pages_per_log2 == 8192  # 32 MiB, linux lazy_max_pages
     assert packed.seed == 7
@@ -83,7 +85,7 @@ def test_rates_and_times_cross_within_half_a_unit(
 ) -> None:
     machine = machines.load(preset)
     workload = workloads.load("mixed").override({"vmalloc_per_s": rate, "duration_ms": duration})
-    values = workload.c_values(machine, 0)
+    values = workload.c_values(machine, 0, 1)
     exact = Fraction(str(rate)) * 10**6 / machine.mhz
     assert abs(values["maps_per_tcycle"] - exact) <= Fraction(1, 2)
     exact = Fraction(str(duration)) * machine.mhz * 1000
@@ -127,10 +129,10 @@ def test_a_bad_scenario_is_refused(change: dict[str, Any], message: str) -> None
 def test_what_does_not_fit_the_door_is_refused_by_its_human_name() -> None:
     long = workloads.load("fork").override({"lifetime_ms": 10_000})
     with pytest.raises(InputError, match=r"workload fork: lifetime_ms: 10000 is more than"):
-        long.c_values(machines.load("rocket"), 0)
+        long.c_values(machines.load("rocket"), 0, 1)
     short = workloads.load("fork").override({"duration_ms": 0.0001})
     with pytest.raises(InputError, match=r"duration_ms: 100 cycles .* less than one page visit"):
-        short.c_values(machines.load("rocket"), 0)
+        short.c_values(machines.load("rocket"), 0, 1)
 
 
 def test_the_key_is_of_the_bytes_and_not_of_the_names() -> None:

@@ -24,6 +24,7 @@ WORKLOADS: Final = (
     "boot",
     "server",
     "idle",
+    "forkburst",
 )
 
 _READ: Final = sourced.reader(Path(__file__).parent, WORKLOADS, "workload")

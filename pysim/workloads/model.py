@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from pysim import sourced
+from pysim import ftrace, sourced
 from pysim.errors import InputError
 from pysim.machines.model import U32, Count, Frozen, complaint
 
@@ -62,13 +62,22 @@ class Workload(Frozen):
     kind: Literal["synthetic", "replay"] = Field(
         description="whether the engine draws the mappings or a recorded trace gives them"
     )
-    trace: str = Field(default="", description="replay: path of the recorded ftrace text")
-    rate_factor: Annotated[Number, Field(gt=0)] = Field(
+    trace: str = Field(
+        default="", description="replay: the recorded ftrace text, by path or packaged name"
+    )
+    rate_factor: Annotated[Number, Field(ge=1e-6, le=1e6)] = Field(
         default=1, description="replay: the recorded gaps are divided by it"
     )
+    traced_mhz: Count = Field(
+        default=0, description="replay: clock of the traced machine; 0: that of the simulated one, "
+        "or what is known of a packaged recording"
+    )
+    recorded_policy: Literal["", "mark", "preventive"] = Field(
+        default="", description="replay: what the traced kernel did; its cost is no useful work"
+    )
 
-    duration_ms: Annotated[Number, Field(gt=0)] = Field(
-        description="useful time of each hart, milliseconds"
+    duration_ms: NonNegative = Field(
+        description="useful time of each hart, milliseconds; a replay's is its recording's: 0"
     )
     vmalloc_per_s: NonNegative = Field(
         description="kernel mappings per second of useful time, whole system, fork stacks included"
@@ -128,6 +137,9 @@ class Workload(Frozen):
                 raise complaint(f"is a multiple of 4, got {getattr(self, key)}", key=key)
         if (self.kind == "replay") != bool(self.trace):
             raise complaint("a replay names its trace, and only a replay does", key="trace")
+        if (self.kind == "replay") != (self.duration_ms == 0):
+            raise complaint("is 0 for a replay, whose recording says how long it is, and more for "
+                            "others", key="duration_ms")
         return self
 
     def provenance(self, field: str) -> str:
@@ -173,8 +185,7 @@ class Workload(Frozen):
     def trace_bytes(self) -> bytes:
         """Return the trace file as it lies on disk. Raises InputError when it cannot be read."""
         try:
-            with open(self.trace, "rb") as file:
-                return file.read()
+            return ftrace.find(self.trace).read_bytes()
         except OSError as error:
             where = f"workload {self.name}"
             raise InputError(where, "trace", f"cannot be read: {error}") from error
@@ -191,7 +202,7 @@ class Workload(Frozen):
 
     # ---- what crosses the door ----
 
-    def c_values(self, machine: Machine, seed: int) -> dict[str, int]:
+    def c_values(self, machine: Machine, seed: int, harts: int) -> dict[str, int]:
         """Return the fields of struct csim_workload on this machine's clock.
 
         Raises InputError when a time or a rate does not fit its C field.
@@ -211,6 +222,8 @@ class Workload(Frozen):
                                  f"{getattr(self, field)} is more than {most} as {target} at "
                                  f"{machine.mhz} MHz")
             values[target] = number
+        if self.kind == "replay":
+            values["useful_cycles"] = max(self.visit_cycles, self._replay(machine, harts)[2])
         if values["useful_cycles"] < self.visit_cycles:
             raise InputError(f"workload {self.name}", "duration_ms",
                              f"{values['useful_cycles']} cycles at {machine.mhz} MHz are less than "
@@ -247,9 +260,17 @@ class Workload(Frozen):
         """Return the recorded work, arrays of struct csim_item and of gates; empty if synthetic."""
         if self.kind == "synthetic":
             return b"", b""
-        replay = importlib.import_module("pysim.workloads.replay")
-        items, gates = replay.items(self, machine, harts)
-        return bytes(items), bytes(gates)
+        made = self._replay(machine, harts)
+        return made[0], made[1]
+
+    def notes(self, machine: Machine, harts: int) -> tuple[str, ...]:
+        """Return what turning a recording into work assumed; nothing if synthetic."""
+        return self._replay(machine, harts)[3] if self.kind == "replay" else ()
+
+    def _replay(self, machine: Machine, harts: int) -> tuple[bytes, bytes, int, tuple[str, ...]]:
+        replay = importlib.import_module("pysim.workloads.replay")  # it imports this module
+        made = replay.of(self, machine, harts)
+        return made.items, made.gates, made.useful_cycles, made.notes
 
 
 @lru_cache(maxsize=256)
@@ -269,8 +290,8 @@ def _validated(values: Mapping[str, Any], where: Any) -> Workload:
 _UNITS: Final = {
     "_per_s": "1/s", "_hz": "1/s", "_ms": "ms", "_us": "us", "_fraction": "of 1", "_kib": "KiB",
     "_mib": "MiB", "_pages": "pages", "_cycles": "cycles", "_slots": "stacks",
-    "_per_mcycle": "1/10^6 cycles", "_exponent": "exponent", "_factor": "times", "kind": "name",
-    "trace": "path",
+    "_per_mcycle": "1/10^6 cycles", "_exponent": "exponent", "_factor": "times", "_mhz": "MHz",
+    "_policy": "name", "kind": "name", "trace": "path",
 }
 
 
