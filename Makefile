@@ -61,9 +61,11 @@ san:
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(PYTHON) -m pytest $(QUICK) --ignore=tests/test_tidy.py -p no:cacheprovider -o timeout=900
 
+# The wheel is built from the sdist, so the sdist has all that a build needs.
 wheel:
-	rm -rf dist build/lib build/bdist.* build/temp.*
-	$(PYTHON) -m pip wheel -q . --no-deps -w dist
+	rm -rf dist build/lib build/bdist.* build/temp.* *.egg-info
+	$(PYTHON) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
+	$(PYTHON) -m pip wheel -q --no-deps -w dist dist/fencelab-*.tar.gz
 	$(PYTHON) -m abi3audit --strict --verbose dist/*.whl
 	@for python in $(NEWER); do \
 		$$python -c '' 2>/dev/null || { echo "wheel: no $$python here"; continue; }; \
