@@ -86,16 +86,25 @@ def test_stop_drains_what_is_under_way(make: Callable[..., Executor]) -> None:
 
 
 def test_processes_start_in_a_third_of_a_second() -> None:
-    """Measured in a fresh interpreter: the smallest of five starts, first answer included."""
+    """Measured in a fresh interpreter: the smallest of five starts, first answer included.
+
+    On a busy machine the bar is 15 starts of a bare Python, measured beside (quiet: 20 ms each).
+    """
     code = ("import time, asks; from sweeps.executors.local import Processes\n"
             "from sweeps.executors.shard import Job, Stop\n"
             "t = time.monotonic()\n"
             "next(iter(Processes(2, asks.hashing)([Job(0, asks.question(0))], stop=Stop())))\n"
             "print(time.monotonic() - t)")
     path = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    taken = [float(subprocess.run([sys.executable, "-c", path + code], check=True, text=True,
-                                  capture_output=True).stdout) for _ in range(5)]
-    assert min(taken) < 0.3, taken
+    taken, bare = [], []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", path + code], check=True, text=True,
+                              capture_output=True)
+        taken.append(float(done.stdout))
+        begun = time.monotonic()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        bare.append(time.monotonic() - begun)
+    assert min(taken) < max(0.3, 15 * min(bare)), (taken, bare)
 
 
 def test_shards_shrink_towards_the_end_and_start_with_the_heaviest() -> None:
