@@ -88,3 +88,20 @@ def latency(histogram: Mapping[int, int]) -> Latency:
 def latencies(result: Result) -> dict[str, Latency]:
     """Return the latencies of a run by name: map, stall, first_touch."""
     return {name: latency(histogram) for name, histogram in result.histograms.items()}
+
+
+# ---- sums and units that tables ask for -------------------------------------------------------
+
+_EXECUTED: Final = (
+    "fences_full", "fences_addr", "fences_asid", "fences_addr_asid", "fences_firmware"
+)
+
+
+def fences_executed(result: Result) -> int:
+    """Return how many sfence.vma ran on all harts, the firmware's included."""
+    return sum(result.counters[name] for name in _EXECUTED)
+
+
+def nanoseconds(cycles: int, mhz: int) -> Fraction:
+    """Return cycles of a clock of ``mhz`` as nanoseconds."""
+    return Fraction(1000 * cycles, mhz)
