@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import signal
 import time
 from pathlib import Path
 
-from pysim.engine import Question
+from pysim.counters import BY_NAME
+from pysim.engine import HISTOGRAMS, Question, Result
 
 
 def question(number: int, order: str = "") -> Question:
@@ -44,3 +46,28 @@ def obey(asked: Question) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.001)
     return hashing(asked)
+
+
+def fabricate(asked: Question) -> bytes:
+    """Answer with a whole record whose numbers follow from the question."""
+    draw = random.Random(asked.key)
+    counters = {name: draw.randrange(1000) for name in BY_NAME}
+    counters["useful_cycles"] = 1_000_000
+    histograms = {name: {100: 3, 1000: draw.randrange(1, 5)} for name in HISTOGRAMS}
+    return Result(verdict="ran", verdict_hart=0, verdict_at_cycles=0, verdict_va=0,
+                  counters=counters, histograms=histograms).record()
+
+
+def fabricate_slowly(asked: Question) -> bytes:
+    """Answer as `fabricate` does, after 20 ms."""
+    time.sleep(0.02)
+    return fabricate(asked)
+
+
+def stubborn(asked: Question) -> bytes:
+    """Answer as `fabricate` does, but crash on every question whose key begins with 0 or 1."""
+    if asked.key[0] == "0":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if asked.key[0] == "1":
+        raise ValueError("will not")
+    return fabricate(asked)

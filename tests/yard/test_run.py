@@ -1,0 +1,239 @@
+"""Every way of running gives the same records; running again resumes; failures are kept apart."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asks
+import pytest
+
+from pysim import engine
+from pysim.errors import InputError
+from pysim.scenario import Scenario, lower
+from sweeps import grid, run
+from sweeps.executors.local import Processes, Threads
+from sweeps.executors.ray import Ray
+from sweeps.executors.shard import Batch, Done, Executor, ExecutorError, Stop
+from sweeps.store import Store
+
+SWEEP = """
+# Which questions are there?
+seeds = 5
+[axes]
+policy = ["ideal", "mark-7.2", "preventive-range"]
+machine = ["xs-kmh", "sg2042"]
+harts = [1, 4, 64]
+workload = ["mixed"]
+"""
+COUNT = 3 * 2 * 3 * 5
+
+DRIVER = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import asks, test_run
+from sweeps.executors.local import Processes
+print("begun", flush=True)
+outcome = test_run.go(Path(sys.argv[1]), Processes(2, getattr(asks, sys.argv[2])))
+print(outcome.computed, outcome.stored, outcome.missing)
+sys.exit(outcome.exit_status)
+"""
+
+
+def scenarios() -> list[Scenario]:
+    return [point.scenario for point in grid.expand(grid.parse(SWEEP, "sweep"))]
+
+
+def go(path: Path, executor: Executor, *, lower: run.Lower = lower) -> run.Outcome:
+    stop = Stop()
+    with run.interruptible(stop), Store(path, write=True) as store:
+        planned = run.plan(scenarios(), lower, stop=stop)
+        outcome = run.run(planned, store, executor, stop=stop)
+        run.say(outcome, planned, path)
+        return outcome
+
+
+def records(path: Path) -> dict[str, bytes]:
+    database = sqlite3.connect(path)
+    found = dict(database.execute("SELECT key, record FROM records"))
+    database.close()
+    return found
+
+
+def wanted() -> dict[str, bytes]:
+    questions = [lower(scenario) for scenario in scenarios()]
+    return {question.key: asks.fabricate(question) for question in questions}
+
+
+def drive(path: Path, ask: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(path), ask], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+RAY = pytest.param(lambda: Ray("local", 2, asks.fabricate), id="ray", marks=[
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None,
+                       reason="RAY IS NOT INSTALLED: the ray executor is not tested")])
+
+
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda: Processes(1, asks.fabricate), id="one process"),
+    pytest.param(lambda: Processes(5, asks.fabricate), id="five processes"),
+    pytest.param(lambda: Threads(8, asks.fabricate), id="eight threads"),
+    RAY,
+])
+def test_every_executor_stores_the_same_bytes(tmp_path: Path, make: Callable[[], Executor]) -> None:
+    outcome = go(tmp_path / "a.db", make())
+    assert (outcome.computed, outcome.stored, outcome.exit_status) == (COUNT, 0, 0)
+    assert records(tmp_path / "a.db") == wanted()
+
+
+def test_another_process_asks_the_same_questions(tmp_path: Path) -> None:
+    child = drive(tmp_path / "a.db", "fabricate")
+    out, _ = child.communicate()
+    assert out.splitlines()[-1] == f"{COUNT} 0 0"
+    assert records(tmp_path / "a.db") == wanted()
+
+
+def test_a_second_run_computes_nothing_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go(tmp_path / "a.db", Threads(2, asks.fabricate))
+    before = records(tmp_path / "a.db")
+    capsys.readouterr()
+
+    def unused(*args: Any, **more: Any) -> Any:
+        raise AssertionError("nothing is left to compute")
+
+    outcome = go(tmp_path / "a.db", unused)
+    assert (outcome.computed, outcome.stored) == (0, COUNT)
+    assert capsys.readouterr().err == f"0 computed, {COUNT} stored in {tmp_path / 'a.db'}\n"
+    assert records(tmp_path / "a.db") == before
+
+
+def test_kill_9_costs_only_what_was_not_committed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    child = drive(path, "fabricate_slowly")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        if path.exists() and len(_safely(path)) >= 20:
+            break
+    child.kill()
+    child.communicate()
+    kept = len(records(path))
+    assert 20 <= kept < COUNT
+    outcome = go(path, Processes(2, asks.fabricate))
+    assert (outcome.computed, outcome.stored) == (COUNT - kept, kept)
+    assert records(path) == wanted()
+
+
+def _safely(path: Path) -> dict[str, bytes]:
+    try:
+        return records(path)
+    except sqlite3.OperationalError:   # the tables are not there yet
+        return {}
+
+
+def test_ctrl_c_drains_says_how_to_go_on_and_resumes(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    child = drive(path, "fabricate_slowly")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (path.exists() and _safely(path)):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    computed, stored, missing = map(int, out.splitlines()[-1].split())
+    assert (stored, computed + missing) == (0, COUNT)
+    assert missing > 0
+    assert len(records(path)) == computed
+    assert f"interrupted: {missing} are missing; run the same command again to go on" in err
+    assert go(path, Threads(2, asks.fabricate)).computed == missing
+    assert records(path) == wanted()
+
+
+def test_crashes_and_exceptions_are_kept_apart_and_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.db"
+    outcome = go(path, Processes(2, asks.stubborn))
+    crashed = {key for key in wanted() if key[0] == "0"}
+    raised = {key for key in wanted() if key[0] == "1"}
+    assert crashed
+    assert raised
+    assert outcome.exit_status == 1
+    errors = {failure.key: failure.error for failure in outcome.failed}
+    assert errors == {**dict.fromkeys(crashed, "the worker was killed by SIGSEGV"),
+                      **dict.fromkeys(raised, "ValueError: will not")}
+    with Store(path, write=False) as store:
+        assert {f.key: f.error for f in store.failures()} == errors
+    assert records(path) == {k: v for k, v in wanted().items() if k not in errors}
+    assert "failed: " in capsys.readouterr().err
+    again = go(path, Threads(2, asks.fabricate))
+    assert (again.computed, again.exit_status) == (len(errors), 0)
+    with Store(path, write=False) as store:
+        assert store.failures() == []
+    assert records(path) == wanted()
+
+
+def test_a_scenario_that_cannot_be_lowered_fails_alone(tmp_path: Path) -> None:
+    def picky(scenario: Scenario) -> engine.Question:
+        if scenario.harts == 4:
+            raise RuntimeError("four is too many")
+        return lower(scenario)
+
+    outcome = go(tmp_path / "a.db", Threads(2, asks.fabricate), lower=picky)
+    assert len(outcome.failed) == COUNT // 3
+    assert {failure.error for failure in outcome.failed} == {"RuntimeError: four is too many"}
+    assert outcome.computed == COUNT - COUNT // 3
+
+
+def test_bad_input_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    def refuse(scenario: Scenario) -> engine.Question:
+        raise InputError("trace.txt", "", "cannot be read")
+
+    with pytest.raises(InputError, match="cannot be read"):
+        go(tmp_path / "a.db", Threads(2, asks.fabricate), lower=refuse)
+    assert records(tmp_path / "a.db") == {}
+
+
+def test_the_answer_of_another_engine_is_refused(tmp_path: Path) -> None:
+    def stale(jobs: Any, *, stop: Stop) -> Any:
+        yield Batch("0123456789abcdef", "node7", (Done(0, b"{}"),))
+
+    with pytest.raises(ExecutorError, match="node7 answered with engine 0123456789ab, this is "):
+        go(tmp_path / "a.db", stale)
+    assert records(tmp_path / "a.db") == {}
+
+
+def test_provenance_is_beside_the_record(tmp_path: Path) -> None:
+    go(tmp_path / "a.db", Threads(1, asks.fabricate_slowly))
+    database = sqlite3.connect(tmp_path / "a.db")
+    rows = database.execute("SELECT key, versions, host, wall_s, cpu_s FROM provenance").fetchall()
+    labels = database.execute("SELECT count(*) FROM labels").fetchone()[0]
+    database.close()
+    assert {row[0] for row in rows} == set(wanted())
+    assert labels == COUNT
+    assert all(engine.BUILD_ID in row[1] and row[2] == os.uname().nodename for row in rows)
+    assert all(row[3] >= 0.02 > row[4] for row in rows)
+
+
+def test_two_labels_may_share_one_record(tmp_path: Path) -> None:
+    """The first replicate under two names of a machine is one question."""
+    text = SWEEP.replace('["xs-kmh", "sg2042"]', '["sg2042", {inherit = "sg2042", label = "twin"}]')
+    points = grid.expand(grid.parse(text, "sweep"))
+    with Store(tmp_path / "a.db", write=True) as store:
+        planned = run.plan([point.scenario for point in points], lower, stop=Stop())
+        outcome = run.run(planned, store, Threads(2, asks.fabricate), stop=Stop())
+    assert len(outcome.keys) == COUNT
+    assert outcome.computed == COUNT // 2
