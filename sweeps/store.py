@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pysim.engine import Result
 from pysim.errors import FencelabError
 
 SCHEMA: Final = 1
@@ -151,6 +152,11 @@ class Store:
         with self._complaints():
             row = self._db.execute("SELECT record FROM records WHERE key=?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def result(self, key: str) -> Result | None:
+        """Return the result of a key, or None."""
+        record = self.record(key)
+        return None if record is None else Result.from_record(record)
 
     def failures(self, keys: Iterable[str] | None = None) -> list[Failure]:
         """Return the failures, of these keys or of all, in the order of their keys."""

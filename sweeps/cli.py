@@ -1,0 +1,259 @@
+"""The command line: parses, calls, prints; decides nothing and computes nothing.
+
+Imports stand inside the commands, so that `fencelab --help` answers at once. Results go to standard
+output, everything else to standard error. Exit status: 0 done, 1 some configurations failed or a
+validation did not hold, 2 bad input (one line says where, key and reason), 130 interrupted with
+everything finished kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from pysim.errors import FencelabError
+
+if TYPE_CHECKING:
+    from pysim.scenario import Scenario
+    from sweeps.executors.shard import Executor
+    from sweeps.grid import Sweep
+    from sweeps.metrics import Row
+    from sweeps.run import Outcome
+
+FORMATS: Final = ("plain", "github", "csv", "json")
+EXECUTORS: Final = ("processes", "threads", "ray")
+STORE: Final = "fencelab.db"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Nearest(click.Group):
+    """A group that answers an unknown command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the first argument, or say which one was probably meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def formatted(command: F) -> F:
+    """Give a command the option --format."""
+    return click.option("--format", "form", type=click.Choice(FORMATS), default="plain",
+                        show_default=True, help="How tables are printed.")(command)
+
+
+def _scenario_options(command: F) -> F:
+    """Give a command the options that make a scenario, the policy left out."""
+    options = (
+        click.option("--machine", required=True, metavar="NAME|FILE",
+                     help="A preset (see `fencelab machines`) or a TOML file."),
+        click.option("--harts", type=int, help="Default: the machine's own."),
+        click.option("--seed", type=int, default=1, show_default=True, help="Root of every draw."),
+        click.option("--nr-cpus", type=int, help="CONFIG_NR_CPUS; default: 64, or more if needed."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Nearest, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fencelab", message="%(version)s")
+def cli() -> None:
+    """What a new RISC-V kernel mapping must do so that every hart sees it, and what that costs."""
+
+
+# ---- one run ----------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--policy", required=True, help="A mapping policy (see `fencelab policies`).")
+@_scenario_options
+@click.option("--workload", default="fork", show_default=True, metavar="NAME|FILE",
+              help="A preset or a TOML file.")
+@click.option("--vmalloc-per-s", type=float, help="Kernel mappings per second, whole system.")
+@click.option("--duration-ms", type=float, help="Useful time of each hart.")
+@formatted
+def run(form: str, workload: str, **given: Any) -> int:
+    """Cost of one policy on one machine: counters, and overhead by cause."""
+    from pysim import engine
+    from pysim.scenario import lower
+    from sweeps import tables
+    from sweeps.run import canonical
+
+    changes = {name: given.pop(name) for name in ("vmalloc_per_s", "duration_ms")}
+    scenario = _scenario(workload=_changed(workload, changes), **given)
+    result = engine.simulate(lower(scenario))
+    head = {"scenario": json.loads(canonical(scenario)), "verdict": result.verdict}
+    click.echo(tables.render(tables.of_run(scenario, result, form), form, head))
+    return 0
+
+
+def _changed(workload: str, changes: dict[str, float | None]) -> Any:
+    """Return a workload as `scenario.build` takes it: a name, or a name with changes."""
+    said = {name: value for name, value in changes.items() if value is not None}
+    return {"inherit": workload, **said} if said else workload
+
+
+def _scenario(*, seed: int, **values: Any) -> Scenario:
+    from pysim import scenario
+
+    said = {name: value for name, value in values.items() if value is not None}
+    return scenario.build({"root_seed": seed, **said}, "options")
+
+
+
+# ---- many runs --------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name", metavar="NAME|FILE.toml")
+@click.option("--executor", type=click.Choice(EXECUTORS), default="processes", show_default=True)
+@click.option("--address", help="ray: local, HOST:PORT or ray://HOST:PORT.")
+@click.option("--workers", type=click.IntRange(min=1), help="Default: every core there is.")
+@click.option("--store", default=STORE, show_default=True, type=click.Path(dir_okay=False),
+              help="Where records are kept; running again computes only what is missing.")
+@click.option("--seeds", type=click.IntRange(1, 10_000), help="Replicates instead of the file's.")
+@formatted
+def sweep(form: str, name: str, executor: str, address: str | None, workers: int | None,
+          store: str, seeds: int | None) -> int:
+    """Many runs, kept in a store: a sweep file asks, tables answer."""
+    from pysim.scenario import lower
+    from sweeps import grid, metrics
+    from sweeps import run as runs
+    from sweeps.executors.shard import Stop
+    from sweeps.store import Store
+
+    asked = grid.load(name)
+    points = grid.expand(asked, seeds)
+    runner = _executor(executor, address, workers)
+    stop = Stop()
+    with runs.interruptible(stop):
+        planned = runs.plan([point.scenario for point in points], lower, stop=stop)
+        with Store(Path(store), write=True) as kept:
+            outcome = runs.run(planned, kept, runner, stop=stop)
+            runs.say(outcome, planned, kept.path)
+            if outcome.missing:
+                return outcome.exit_status
+            shown = asked.report.metrics or metrics.DEFAULT
+            rows = metrics.of_points(points, outcome.keys, kept.result, shown,
+                                     rows=asked.report.rows, baseline=asked.report.baseline)
+    _show_sweep(asked, list(points[0].coordinates), rows, shown, outcome, form)
+    return outcome.exit_status
+
+
+def _show_sweep(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequence[str],
+                outcome: Outcome, form: str) -> None:
+    """Print a sweep's answer: tables for people, one line per point for programs."""
+    from sweeps import tables
+
+    if form in ("csv", "json"):
+        head = {"question": asked.question, "computed": outcome.computed,
+                "stored": outcome.stored, "failed": len(outcome.failed)}
+        click.echo(tables.render([tables.tidy(axes, rows, shown)], form, head))
+        return
+    click.echo(f"{asked.question}\n")
+    click.echo(tables.render(tables.of_sweep(asked.report, axes, rows, shown), form))
+
+
+def _executor(name: str, address: str | None, workers: int | None) -> Executor:
+    """Return the executor of that name; only `ray` takes an address."""
+    if address is not None and name != "ray":
+        raise click.UsageError(f"--address is for --executor ray, not for {name}")
+    if name == "ray":
+        from sweeps.executors.ray import Ray
+        return Ray(address, workers)
+    from sweeps.executors import local
+    return local.Threads(workers) if name == "threads" else local.Processes(workers)
+
+
+# ---- what there is ----------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name", required=False)
+@formatted
+def policies(form: str, name: str | None) -> int:
+    """List the mapping policies, or show one as the ops that are run."""
+    from sweeps import listings
+
+    click.echo(listings.policy(name, form) if name else listings.policies(form))
+    return 0
+
+
+@cli.command()
+@click.argument("name", required=False)
+@formatted
+def machines(form: str, name: str | None) -> int:
+    """List the machines, or show one with the source of every field."""
+    from sweeps import listings
+
+    click.echo(listings.machine(name, form) if name else listings.machines(form))
+    return 0
+
+
+@cli.command()
+@click.argument("name", required=False)
+@formatted
+def workloads(form: str, name: str | None) -> int:
+    """List the workloads, or show one with the source of every field."""
+    from sweeps import listings
+
+    click.echo(listings.workload(name, form) if name else listings.workloads(form))
+    return 0
+
+
+@cli.group(cls=Nearest)
+def validate() -> None:
+    """Does the simulator tell the truth? Predicted beside measured."""
+
+
+@validate.command("walk")
+@click.argument("file")
+@formatted
+def validate_walk(form: str, file: str) -> int:
+    """Page walks judged by another simulator, compared one by one."""
+    from pysim import walks
+    from sweeps import listings
+
+    report = walks.validate(file)
+    click.echo(listings.walks(report, form))
+    return 0 if report.agreed == report.cases else 1
+
+
+# ---- the door ---------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status; complaints are one line each."""
+    try:
+        status = cli.main(args=arguments, prog_name="fencelab", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        print(f"fencelab: {error.format_message()}", file=sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except FencelabError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:   # the reader of our output has left; Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return int(status or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What there is: policies as the ops that run, machines and workloads with their sources.
+
+Programs (`csv`, `json`) get one row per field, people the sheets of `pysim.sheets`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from sweeps.tables import Column, Table, render
+
+if TYPE_CHECKING:
+    from pysim.walks import WalkReport
+
+_TABULATE = {"plain": "simple", "github": "github"}
+
+
+def _text(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name=name, style="text") for name in names)
+
+
+def _opening(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
+
+
+def policies(form: str) -> str:
+    """Return one line per policy: its name, what it follows, what it does."""
+    from pysim.policies import POLICIES
+
+    rows = tuple((policy.name, str(getattr(policy, "source", "")), _opening(type(policy).__doc__))
+                 for policy in POLICIES)
+    return render([Table(title="", columns=_text("policy", "follows", "what it does"), rows=rows)],
+                  form)
+
+
+def policy(name: str, form: str) -> str:
+    """Return a policy's handlers, step by step, with the kernel's instructions."""
+    from pysim import ops
+    from pysim.policies import find
+    from sweeps.reference_tables import step_lines
+
+    chosen = find(name, where="policies")
+    rows = tuple((handler, line) for handler, steps in ops.handlers(chosen).items()
+                 for line in step_lines(steps))
+    about = inspect.getdoc(type(chosen)) or ""
+    if form == "plain":
+        parts = [f"{chosen.name}: {about}"]
+        for handler, steps in ops.handlers(chosen).items():
+            parts.append("\n".join([f"{handler}:", *step_lines(steps, "    ")]))
+        return "\n\n".join(parts)
+    return render([Table(title=chosen.name, columns=_text("handler", "step"), rows=rows)], form)
+
+
+def machines(form: str) -> str:
+    """Return one line per machine."""
+    from pysim import machines as known
+    from pysim import sheets
+
+    if form in _TABULATE:
+        return sheets.machines_overview(form=_TABULATE[form])
+    presets = [known.load(name) for name in known.PRESETS]
+    paths = list(presets[0].flat())
+    rows = tuple((m.name, m.harts, *map(_plain, m.flat().values())) for m in presets)
+    return render([Table(title="machines", columns=_text("machine", "harts", *paths), rows=rows)],
+                  form)
+
+
+def machine(name: str, form: str) -> str:
+    """Return every field of a machine with unit and source."""
+    from pysim import machines as known
+    from pysim import sheets
+
+    chosen = known.load(name)
+    if form in _TABULATE:
+        return sheets.machine_sheet(chosen, form=_TABULATE[form])
+    rows = tuple((path, _plain(value), known.unit(path), chosen.provenance(path))
+                 for path, value in chosen.flat().items())
+    return render([Table(title=chosen.name, columns=_text("field", "value", "unit", "source"),
+                         rows=rows)], form)
+
+
+def workloads(form: str) -> str:
+    """Return one line per workload."""
+    from pysim import sheets
+    from pysim import workloads as known
+
+    if form in _TABULATE:
+        return sheets.workloads_overview(form=_TABULATE[form])
+    presets = [known.load(name) for name in known.WORKLOADS]
+    fields = [name for name in known.Workload.model_fields if name != "sources"]
+    rows = tuple(tuple(_plain(getattr(w, field)) for field in fields) for w in presets)
+    return render([Table(title="workloads", columns=_text(*fields), rows=rows)], form)
+
+
+def workload(name: str, form: str) -> str:
+    """Return every field of a workload with unit and source."""
+    from pysim import sheets
+    from pysim import workloads as known
+
+    chosen = known.load(name)
+    if form in _TABULATE:
+        return sheets.workload_sheet(chosen, form=_TABULATE[form])
+    fields = [field for field in known.Workload.model_fields
+              if field not in ("name", "title", "sources")]
+    rows = tuple((field, _plain(getattr(chosen, field)), known.unit(field),
+                  chosen.provenance(field)) for field in fields)
+    return render([Table(title=chosen.name, columns=_text("field", "value", "unit", "source"),
+                         rows=rows)], form)
+
+
+def _plain(value: object) -> str | int | float | None:
+    """Return a value as CSV and JSON hold it."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def walks(report: WalkReport, form: str) -> str:
+    """Return how many walks agree, by what was expected of them."""
+    if form == "plain":
+        return report.text()
+    columns = (*_text("expected"), Column(name="cases"), Column(name="agreed"))
+    return render([Table(title=f"{report.path}: {report.agreed} of {report.cases} walks agree",
+                         columns=columns, rows=report.kinds,
+                         notes=tuple(one.text() for one in report.disagreements))], form)
