@@ -6,15 +6,25 @@ from typing import Final
 
 from pysim.errors import InputError
 from pysim.ops import Policy
-from pysim.policies import linux
+from pysim.policies import elsewhere, linux, older, proposed
+from pysim.policies.broken import BROKEN
 
 POLICIES: Final[tuple[Policy, ...]] = (
     linux.IDEAL,
     linux.NONE,
+    older.VMALLOC_FAULT,
+    older.PREVENTIVE_FULL,
+    older.PREVENTIVE_RANGE_6_7,
     linux.PREVENTIVE_RANGE,
     linux.MARK_6_12,
     linux.MARK_7_2,
     linux.MARK_BARRIER,
+    proposed.MARK_SWITCH_IN,
+    proposed.DEFERRED,
+    elsewhere.ARM64,
+    elsewhere.X86_64,
+    elsewhere.POWERPC,
+    *BROKEN,
 )
 
 
