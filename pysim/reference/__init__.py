@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pysim.litmus import Litmus, Parameters
 from pysim.ops import Program
@@ -38,10 +39,11 @@ class Outcome:
     s5_length: int | None
 
 
-_Parents = dict[tuple[object, ...], "tuple[tuple[object, ...], Transition] | None"]
+_Key: TypeAlias = tuple[object, ...]
+_Parents: TypeAlias = "dict[_Key, tuple[_Key, Transition] | None]"
 
 
-def _trace(parents: _Parents, key: tuple[object, ...]) -> list[Transition]:
+def _trace(parents: _Parents, key: _Key) -> list[Transition]:
     found: list[Transition] = []
     link = parents[key]
     while link is not None:
@@ -60,7 +62,7 @@ def explore(program: Program, litmus: Litmus, parameters: Parameters | None = No
     machine = Machine(program, litmus, parameters or Parameters())
     start = machine.initial()
     parents: _Parents = {start.key(): None}
-    level = [start]
+    level = [(start.key(), start)]
     transitions, depth = 0, 0
     s5 = 0 if machine.s5(start) else None
 
@@ -70,9 +72,9 @@ def explore(program: Program, litmus: Litmus, parameters: Parameters | None = No
                        depth=depth, s5_length=s5)
 
     while level:
-        found: list[tuple[int, State, Transition]] = []
-        deeper: list[State] = []
-        for state in level:
+        found: list[tuple[int, _Key, Transition]] = []
+        deeper: list[tuple[_Key, State]] = []
+        for here, state in level:
             stuck = True
             for transition in machine.transitions(state):
                 stuck = False
@@ -80,19 +82,19 @@ def explore(program: Program, litmus: Litmus, parameters: Parameters | None = No
                 try:
                     after, _ = machine.apply(state, transition)
                 except Violated as violated:
-                    found.append((_ORDER.index(violated.prop), state, transition))
+                    found.append((_ORDER.index(violated.prop), here, transition))
                     continue
                 key = after.key()
                 if key not in parents:
-                    parents[key] = (state.key(), transition)
-                    deeper.append(after)
+                    parents[key] = (here, transition)
+                    deeper.append((key, after))
                     if s5 is None and machine.s5(after):
                         s5 = depth + 1
             if stuck and not all(machine.finished(state, h) for h in machine.harts):
-                return outcome("refuted", "DL", _trace(parents, state.key()))
+                return outcome("refuted", "DL", _trace(parents, here))
         if found:
-            order, state, transition = min(found, key=lambda f: f[0])
-            return outcome("refuted", _ORDER[order], [*_trace(parents, state.key()), transition])
+            order, here, transition = min(found, key=lambda f: f[0])
+            return outcome("refuted", _ORDER[order], [*_trace(parents, here), transition])
         if len(parents) > max_states:
             return outcome("unknown")
         level = deeper

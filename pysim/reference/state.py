@@ -91,15 +91,22 @@ class Hart:
     def copy(self) -> Hart:
         """Return a hart that shares nothing mutable."""
         new = Hart.__new__(Hart)
-        for name in Hart.__slots__:
-            value = getattr(self, name)
-            setattr(new, name, value.copy() if type(value) is list else value)
+        new.at, new.sub, new.faults, new.stack = self.at, self.sub, self.faults, self.stack
+        new.user, new.between, new.barrier = self.user, self.between, self.barrier
+        new.trace, new.queue = self.trace, self.queue
+        new.table_history, new.table_cache = self.table_history, self.table_cache
+        new.table_stale = self.table_stale
+        new.frames, new.buffer = self.frames.copy(), self.buffer.copy()
+        new.history, new.cache = self.history.copy(), self.cache.copy()
+        new.stale = self.stale.copy()
         return new
 
     def key(self) -> tuple[object, ...]:
         """Return all of it as something hashable."""
-        return tuple(tuple(value) if type(value) is list else value
-                     for value in (getattr(self, name) for name in Hart.__slots__))
+        return (self.at, self.sub, self.faults, self.stack, self.user, self.between, self.barrier,
+                self.trace, self.queue, self.table_history, self.table_cache, self.table_stale,
+                tuple(self.frames), tuple(self.buffer), tuple(self.history), tuple(self.cache),
+                tuple(self.stale))
 
 
 class State:
