@@ -235,10 +235,10 @@ static uint32_t captured_ptes(const struct mmu *mmu)
 }
 
 /* Last-level PTEs as the caches keep them: NAPOT leaves page by page. */
-static void make_pages(struct tlb_line *line, uint64_t vpn)
+static void make_pages(const struct mmu *mmu, struct tlb_line *line, uint64_t vpn)
 {
     for (uint32_t i = 0; i < LINE_PTES; i++)
-        if (pte_is_napot(line->ptes[i]))
+        if (pte_is_napot(line->ptes[i]) && is_fillable(context_of(mmu), line->ptes[i]))
             line->ptes[i] = piece_of(line->ptes[i], 0, 0, (vpn & ~(uint64_t)(LINE_PTES - 1)) + i);
 }
 
@@ -259,7 +259,7 @@ static void prefetch(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cy
         fail = WALK_INVALID;
     else if (!is_fillable(context_of(mmu), line.ptes[0]))
         fail = WALK_RESERVED_BITS;
-    make_pages(&line, vpn);
+    make_pages(mmu, &line, vpn);
     fill_l2(mmu, vpn, 0, &line, fail);
 }
 
@@ -308,7 +308,7 @@ static void finish(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycl
     if (last_level && captured_ptes(mmu) > 1) {
         line = read_line(mmu, pt, walk->pte_pa, captured_ptes(mmu), at_cycles);
         line.ptes[vpn & (LINE_PTES - 1)] = pte;
-        make_pages(&line, vpn);
+        make_pages(mmu, &line, vpn);
     }
     fill_l2(mmu, vpn, level, &line, walk->fail);
     fill_l1(mmu, pte, level, global, walk->fail, last_level ? &line : 0);

@@ -309,8 +309,8 @@ void tlb_array_drop_low8(struct tlb_array *array, uint64_t vpn, uint8_t cause)
 
 void tlb_array_drop_set(struct tlb_array *array, uint64_t vpn, uint8_t cause)
 {
-    for (uint32_t level = 0; array->levels_used >> level != 0; level++) {
-        if (!(array->levels_used >> level & 1))
+    for (uint32_t level = 0; array->levels >> level != 0; level++) {
+        if (!(array->levels >> level & 1))
             continue;
         struct key key = key_of(array, vpn, level, 0);
         for (uint32_t slot = key.first; slot < key.first + array->ways; slot++)

@@ -93,6 +93,7 @@ void tlb_array_drop_page(struct tlb_array *array, uint64_t vpn, uint8_t cause);
 void tlb_array_drop_page_asid(struct tlb_array *array, uint64_t vpn, uint16_t asid,
                               uint8_t cause);
 void tlb_array_drop_low8(struct tlb_array *array, uint64_t vpn, uint8_t cause);
+/* ... in the sets that vpn has under each size the array may hold. */
 void tlb_array_drop_set(struct tlb_array *array, uint64_t vpn, uint8_t cause);
 
 /* Negative entries that overlap [vpn, vpn + pages) vanish. */
