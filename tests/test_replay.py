@@ -512,6 +512,15 @@ def test_a_replay_workload_gives_its_recordings_work_budget_and_assumptions() ->
     assert any("recorded under mark; 0 cycles a map" in note for note in made.notes)
 
 
+def test_a_recording_counts_by_its_bytes_wherever_it_lies(tmp_path: Path) -> None:
+    workload = workloads.load("forkburst")
+    copy = tmp_path / "mine.txt.gz"
+    copy.write_bytes(ftrace.find(PACKAGED).read_bytes())
+    assert workload.seed(1, 0) == workload.override({"trace": str(copy)}).seed(1, 0)
+    copy.write_text("\n".join(TWO_HARTS))
+    assert workload.seed(1, 0) != workload.override({"trace": str(copy)}).seed(1, 0)
+
+
 def test_the_traced_clock_is_the_given_the_known_or_the_machines_own(tmp_path: Path) -> None:
     machine, workload = machines.load("u74"), workloads.load("forkburst")
     rec = replay.recovered(PACKAGED)

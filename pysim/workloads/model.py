@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -176,11 +175,12 @@ class Workload(Frozen):
 
     def _trace_digest(self) -> str:
         try:
-            stat = os.stat(self.trace)
+            path = ftrace.find(self.trace)
+            stat = path.stat()
+            return _digest(str(path), stat.st_mtime_ns, stat.st_size)
         except OSError as error:
             where = f"workload {self.name}"
             raise InputError(where, "trace", f"cannot be read: {error}") from error
-        return _digest(self.trace, stat.st_mtime_ns, stat.st_size)
 
     def trace_bytes(self) -> bytes:
         """Return the trace file as it lies on disk. Raises InputError when it cannot be read."""
