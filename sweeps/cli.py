@@ -23,9 +23,10 @@ from pysim.errors import FencelabError
 if TYPE_CHECKING:
     from pysim.scenario import Scenario
     from sweeps.executors.shard import Executor
-    from sweeps.grid import Sweep
+    from sweeps.grid import Point, Sweep
     from sweeps.metrics import Row
     from sweeps.run import Outcome
+    from sweeps.tables import Table
 
 FORMATS: Final = ("plain", "github", "csv", "json")
 EXECUTORS: Final = ("processes", "threads", "ray")
@@ -114,6 +115,61 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
     return scenario.build({"root_seed": seed, **said}, "options")
 
 
+@cli.command()
+@click.argument("file")
+@click.option("--policy", "policies", multiple=True, help="May be repeated; default: all.")
+@click.option("--machine", default="sg2042", show_default=True, metavar="NAME|FILE")
+@click.option("--harts", type=int, help="Default: as many as were recorded.")
+@click.option("--rate-factor", type=float, default=1.0, show_default=True,
+              help="The recorded gaps are divided by it.")
+@click.option("--traced-mhz", type=int, default=0, help="Clock of the traced machine; default: "
+              "this one's.")
+@click.option("--recorded-policy", type=click.Choice(["", "mark", "preventive"]), default="",
+              help="What the traced kernel did; its cost is no useful work.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Root of every draw.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True,
+              help="Replicates, with other draws each.")
+@formatted
+def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: int | None,
+           seed: int, seeds: int, **given: Any) -> int:
+    """Cost of policies under the recorded vmalloc calls of a kernel (an ftrace text)."""
+    from tempfile import TemporaryDirectory
+
+    from pysim.policies import names
+    from pysim.workloads import replay as recordings
+    from sweeps import grid, listings, metrics, tables
+    from sweeps.executors.local import Threads
+
+    found = recordings.recovered(file)
+    workload = {"inherit": "forkburst", "trace": file, **given}
+    asked = grid.Sweep(
+        where="options", question=f"What does {file} cost?", seeds=seeds,
+        axes={"policy": list(policies or names())},
+        base={"machine": machine, "harts": harts or found.recorded_harts, "workload": workload,
+              "root_seed": seed})
+    points = grid.expand(asked)
+    with TemporaryDirectory(prefix="fencelab-") as folder:
+        outcome, rows = _answer(asked, points, Threads(), Path(folder) / "replay.db", kept=False)
+    if outcome.missing:
+        return outcome.exit_status
+    scenario = points[0].scenario
+    about = listings.recording(found, scenario.notes)
+    table = tables.by_metric(f"{scenario.machine.name}, {scenario.harts} harts", ["policy"], rows,
+                             metrics.DEFAULT)
+    _print_with(about, table, form)
+    return outcome.exit_status
+
+
+def _print_with(about: Table, table: Table, form: str) -> None:
+    """Print a table after what it is about; CSV has one header, so there it goes to stderr."""
+    from sweeps import tables
+
+    if form == "csv":
+        print(tables.render([about], "plain"), file=sys.stderr)
+        click.echo(tables.render([table], form))
+    else:
+        click.echo(tables.render([about, table], form))
+
 
 # ---- many runs --------------------------------------------------------------------------------
 
@@ -130,28 +186,39 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
 def sweep(form: str, name: str, executor: str, address: str | None, workers: int | None,
           store: str, seeds: int | None) -> int:
     """Many runs, kept in a store: a sweep file asks, tables answer."""
-    from pysim.scenario import lower
     from sweeps import grid, metrics
+
+    asked = grid.load(name)
+    points = grid.expand(asked, seeds)
+    outcome, rows = _answer(asked, points, _executor(executor, address, workers), Path(store))
+    if not outcome.missing:
+        shown = asked.report.metrics or metrics.DEFAULT
+        _show_sweep(asked, list(points[0].coordinates), rows, shown, outcome, form)
+    return outcome.exit_status
+
+
+def _answer(asked: Sweep, points: Sequence[Point], executor: Executor,
+            store: Path, *, kept: bool = True) -> tuple[Outcome, list[Row]]:
+    """Compute what the store lacks, say so, and reduce what it then has."""
+    from pysim.scenario import lower
+    from sweeps import metrics
     from sweeps import run as runs
     from sweeps.executors.shard import Stop
     from sweeps.store import Store
 
-    asked = grid.load(name)
-    points = grid.expand(asked, seeds)
-    runner = _executor(executor, address, workers)
     stop = Stop()
     with runs.interruptible(stop):
         planned = runs.plan([point.scenario for point in points], lower, stop=stop)
-        with Store(Path(store), write=True) as kept:
-            outcome = runs.run(planned, kept, runner, stop=stop)
-            runs.say(outcome, planned, kept.path)
-            if outcome.missing:
-                return outcome.exit_status
-            shown = asked.report.metrics or metrics.DEFAULT
-            rows = metrics.of_points(points, outcome.keys, kept.result, shown,
+        with Store(store, write=True) as opened:
+            outcome = runs.run(planned, opened, executor, stop=stop)
+            if kept:
+                runs.say(outcome, planned, store)
+            else:
+                runs.say_failures(outcome, planned)
+            rows = metrics.of_points(points, outcome.keys, opened.result,
+                                     asked.report.metrics or metrics.DEFAULT,
                                      rows=asked.report.rows, baseline=asked.report.baseline)
-    _show_sweep(asked, list(points[0].coordinates), rows, shown, outcome, form)
-    return outcome.exit_status
+    return outcome, rows
 
 
 def _show_sweep(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequence[str],

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from pysim import engine
 from pysim.errors import InputError
-from sweeps.executors.shard import Batch, Executor, ExecutorError, Job, Stop
+from sweeps.executors.shard import Batch, Executor, ExecutorError, Job, Stop, complaint
 from sweeps.store import Failure, Provenance, Store, key_of_text
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def plan(scenarios: Sequence[Scenario], lower: Lower, *, stop: Stop) -> Plan:
                 text = canonical(scenario)
                 key = key_of_text(text)
                 refused.append(Failure(key=key, scenario=text,
-                                       error=f"{type(problem).__name__}: {problem}"))
+                                       error=complaint(problem)))
             keys.append(key)
             bar.update(1, 0)
     return Plan(scenarios=tuple(scenarios), keys=tuple(keys), questions=questions,
@@ -146,17 +146,23 @@ def run(planned: Plan, store: Store, executor: Executor, *, stop: Stop) -> Outco
 
 
 def say(outcome: Outcome, planned: Plan, store: Path) -> None:
-    """Tell on standard error what a run came to."""
+    """Tell on standard error what a run came to, and how to go on."""
     print(f"{outcome.computed} computed, {outcome.stored} stored in {store}", file=sys.stderr)
+    say_failures(outcome, planned)
+    if len(outcome.failed) > FAILURES_SHOWN:
+        print(f"all of them: table `failures` of {store}", file=sys.stderr)
+    if outcome.missing:
+        print(f"interrupted: {outcome.missing} are missing; run the same command again to go on",
+              file=sys.stderr)
+
+
+def say_failures(outcome: Outcome, planned: Plan) -> None:
+    """Tell on standard error which scenarios failed, and in what error."""
     named = dict(zip(planned.keys, planned.scenarios, strict=True))
     for failure in outcome.failed[:FAILURES_SHOWN]:
         print(f"failed: {describe(named[failure.key])}: {failure.error}", file=sys.stderr)
     if len(outcome.failed) > FAILURES_SHOWN:
-        print(f"and {len(outcome.failed) - FAILURES_SHOWN} more: table `failures` of {store}",
-              file=sys.stderr)
-    if outcome.missing:
-        print(f"interrupted: {outcome.missing} are missing; run the same command again to go on",
-              file=sys.stderr)
+        print(f"and {len(outcome.failed) - FAILURES_SHOWN} more", file=sys.stderr)
 
 
 def _weight(scenario: Scenario) -> float:

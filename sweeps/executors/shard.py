@@ -95,13 +95,18 @@ def simulate(question: Question) -> bytes:
     return engine.simulate(question).record()
 
 
+def complaint(problem: Exception) -> str:
+    """Return an exception as one line."""
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
+
+
 def answer(job: Job, ask: Simulate) -> Done:
     """Answer one job; whatever Python raises is the job's error, not the worker's."""
     wall, cpu = time.perf_counter(), time.thread_time()
     try:
         record, error = ask(job.question), ""
     except Exception as problem:
-        record, error = b"", f"{type(problem).__name__}: {problem}"
+        record, error = b"", complaint(problem)
     return Done(job.index, record, error, time.perf_counter() - wall, time.thread_time() - cpu)
 
 

@@ -27,12 +27,18 @@ lead = { harts = 2 }
 """
 
 
-def fencelab(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
     code = "import sys; from sweeps.cli import main; sys.exit(main())"
     root = str(Path(__file__).resolve().parents[2])
     command = f"import sys; sys.path.insert(0, {root!r}); {code}" if _in_place() else code
-    return subprocess.run([sys.executable, "-c", command, *arguments], text=True, check=False,
-                          capture_output=True, cwd=cwd, timeout=120)
+    return subprocess.Popen([sys.executable, "-c", command, *arguments], text=True, cwd=cwd,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def fencelab(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    child = start(*arguments, cwd=cwd)
+    out, err = child.communicate(timeout=120)
+    return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
 
 def _in_place() -> bool:
@@ -48,7 +54,7 @@ def test_help_answers_at_once_and_names_every_command() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert child.returncode == 0
-    for command in ("run", "sweep", "policies", "machines", "workloads", "validate"):
+    for command in ("run", "replay", "sweep", "policies", "machines", "workloads", "validate"):
         assert f"\n  {command} " in child.stdout
     assert min(taken) < 0.3, taken
 
@@ -83,6 +89,12 @@ BAD = [
      "nowhere/a.db: cannot be written: No such file or directory"),
     (["sweep", "good.toml", "--store", "good.toml"], "good.toml: not a fencelab store"),
     (["validate", "walk", "nowhere"], "nowhere"),
+    (["replay", "nowhere.txt"], "nowhere.txt: no such file, and no recording of the package"),
+    (["replay", "bad.txt"], "bad.txt: "),
+    (["replay", "riscv-6.12-mark-smp2-forkburst", "--policy", "mark-7"],
+     "options: policy: unknown policy 'mark-7'; did you mean 'mark-7.2'?"),
+    (["replay", "riscv-6.12-mark-smp2-forkburst", "--rate-factor", "0"],
+     "rate_factor: input should be greater than or equal to 0.000001, got 0"),
 ]
 
 
@@ -91,6 +103,7 @@ def test_bad_input_is_one_line_and_status_2(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "good.toml").write_text(SWEEP)
+    (tmp_path / "bad.txt").write_text("this is no recording\n")
     child = fencelab(*arguments, cwd=tmp_path)
     assert child.returncode == 2, child.stderr
     assert message in child.stderr

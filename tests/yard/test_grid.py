@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pysim.errors import FencelabError, InputError
@@ -152,3 +154,13 @@ def test_a_slip_of_the_pen_is_not_a_million_runs() -> None:
     text = text.replace("harts = [1, 4]", "harts = {from = 1, to = 64, steps = 64}")
     with pytest.raises(InputError, match="5119488 points are more than 1000000"):
         expand(text)
+def test_an_unknown_name_is_told_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'quickstart'"):
+        grid.load("quickstrat")
+
+
+def test_every_sweep_that_comes_with_fencelab_is_valid() -> None:
+    found = sorted(grid.CONFIGS.glob("*.toml"))
+    assert Path(grid.CONFIGS / "quickstart.toml") in found
+    for path in found:
+        assert grid.expand(grid.load(path.stem))

@@ -1,0 +1,229 @@
+"""The commands that need a running engine: what they print, store and say again."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import SWEEP, fencelab, start
+
+from pysim import counters, engine, policies
+
+pytestmark = pytest.mark.skipif(not hasattr(engine.lib, "csim_create"),
+                                reason="THE ENGINE CANNOT RUN YET: its commands are not tested")
+
+RUN = ("run", "--policy", "mark-7.2", "--machine", "sg2042", "--harts", "4", "--vmalloc-per-s",
+       "20000", "--seed", "7", "--duration-ms", "2")
+PACKAGED = "riscv-6.12-mark-smp2-forkburst"
+
+
+def done(child: subprocess.CompletedProcess[str]) -> str:
+    assert child.returncode == 0, child.stderr
+    return child.stdout
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def records(path: Path) -> dict[str, bytes]:
+    database = sqlite3.connect(path)
+    found = dict(database.execute("SELECT key, record FROM records"))
+    database.close()
+    return found
+
+
+# ---- run --------------------------------------------------------------------------------------
+
+
+def test_a_run_prints_every_counter_with_unit_and_meaning() -> None:
+    rows = csv_rows(done(fencelab(*RUN, "--format", "csv")))
+    assert [row["counter"] for row in rows] == [c.name for c in engine.COUNTERS]
+    assert [(row["unit"], row["meaning"]) for row in rows] == [
+        (c.unit, c.meaning) for c in engine.COUNTERS]
+    values = {row["counter"]: int(row["value"]) for row in rows}
+    assert values["maps"] > 10
+    assert values["useful_cycles"] > 0
+
+
+def test_a_runs_causes_add_up_to_its_overhead() -> None:
+    document = json.loads(done(fencelab(*RUN, "--format", "json")))
+    assert document["verdict"] == "ran"
+    assert document["scenario"]["harts"] == 4
+    causes, latencies, counted = (table["rows"] for table in document["tables"])
+    value = {row["counter"]: row["value"] for row in counted}
+    assert [row["cause"] for row in causes] == [*counters.CAUSES, "overhead"]
+    assert all(row["cycles"] == value[row["cause"]] for row in causes[:-1])
+    cycles = sum(value[name] for name in counters.CAUSES)
+    assert causes[-1]["share"] == pytest.approx(cycles / value["useful_cycles"], rel=1e-12)
+    assert {row["latency"] for row in latencies} == set(engine.HISTOGRAMS)
+
+
+def test_equal_runs_print_equal_text_and_another_seed_another() -> None:
+    first, second = done(fencelab(*RUN)), done(fencelab(*RUN))
+    assert first == second
+    assert done(fencelab(*RUN[:-3], "8", *RUN[-2:])) != first
+
+
+# ---- sweep ------------------------------------------------------------------------------------
+
+
+EXECUTORS = [
+    pytest.param(("--executor", "processes", "--workers", "3"), id="processes"),
+    pytest.param(("--executor", "threads", "--workers", "8"), id="threads"),
+    pytest.param(("--executor", "ray", "--address", "local", "--workers", "2"), id="ray", marks=[
+        pytest.mark.slow, pytest.mark.skipif(
+            importlib.util.find_spec("ray") is None,
+            reason="RAY IS NOT INSTALLED: the ray executor is not tested")]),
+]
+
+
+@pytest.mark.parametrize("options", EXECUTORS)
+def test_every_executor_gives_equal_records_and_equal_text(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "q.toml").write_text(SWEEP)
+    plain = fencelab("sweep", "q.toml", "--workers", "1", cwd=tmp_path)
+    assert plain.stderr == "8 computed, 0 stored in fencelab.db\n"
+    other = fencelab("sweep", "q.toml", "--store", "other.db", *options, cwd=tmp_path)
+    assert other.stderr == "8 computed, 0 stored in other.db\n"
+    assert done(other) == done(plain)
+    assert records(tmp_path / "other.db") == records(tmp_path / "fencelab.db")
+    assert len(records(tmp_path / "other.db")) == 8
+
+
+def test_a_second_sweep_computes_nothing_and_more_seeds_only_the_new_ones(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(SWEEP)
+    first = done(fencelab("sweep", "q.toml", cwd=tmp_path))
+    again = fencelab("sweep", "q.toml", cwd=tmp_path)
+    assert again.stderr == "0 computed, 8 stored in fencelab.db\n"
+    assert done(again) == first
+    more = fencelab("sweep", "q.toml", "--seeds", "3", cwd=tmp_path)
+    assert more.stderr == "4 computed, 8 stored in fencelab.db\n"
+
+
+def test_a_sweep_in_every_format(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(SWEEP)
+    plain = done(fencelab("sweep", "q.toml", cwd=tmp_path))
+    assert plain.startswith("What does a small sweep cost?\n")
+    lead = next(line for line in plain.splitlines() if line.startswith("preventive-range"))
+    assert "±" in lead
+    github = done(fencelab("sweep", "q.toml", "--format", "github", cwd=tmp_path))
+    assert "| preventive-range |" in github
+    rows = csv_rows(done(fencelab("sweep", "q.toml", "--format", "csv", cwd=tmp_path)))
+    assert [(row["policy"], row["harts"]) for row in rows] == [
+        ("preventive-range", "1"), ("preventive-range", "2"), ("mark-7.2", "1"), ("mark-7.2", "2")]
+    document = json.loads(done(fencelab("sweep", "q.toml", "--format", "json", cwd=tmp_path)))
+    assert (document["computed"], document["stored"], document["failed"]) == (0, 8, 0)
+    assert [float(row["overhead"]) for row in rows] == [
+        row["overhead"] for row in document["tables"][0]["rows"]]
+
+
+def test_preventive_range_costs_more_remote_fences_than_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(SWEEP)
+    rows = csv_rows(done(fencelab("sweep", "q.toml", "--format", "csv", cwd=tmp_path)))
+    at = {(row["policy"], row["harts"]): row for row in rows}
+    assert float(at["preventive-range", "2"]["remote"]) > float(at["mark-7.2", "2"]["remote"])
+    assert float(at["mark-7.2", "2"]["difference_high"]) < 0
+    assert float(at["preventive-range", "2"]["difference"]) == 0
+
+
+def test_kill_9_in_the_middle_of_a_sweep_costs_only_what_was_not_stored(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(SWEEP.replace("seeds = 2", "seeds = 100"))
+    child = start("sweep", "q.toml", cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not _kept(tmp_path / "fencelab.db"):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    kept = _kept(tmp_path / "fencelab.db")
+    assert 0 < kept < 400
+    again = fencelab("sweep", "q.toml", cwd=tmp_path)
+    assert again.stderr.splitlines()[-1] == (
+        f"{400 - kept} computed, {kept} stored in fencelab.db")
+    whole = fencelab("sweep", "q.toml", "--store", "whole.db", cwd=tmp_path)
+    assert done(whole) == done(again)
+    assert records(tmp_path / "whole.db") == records(tmp_path / "fencelab.db")
+
+
+def _kept(path: Path) -> int:
+    try:
+        return len(records(path)) if path.exists() else 0
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_an_unsafe_policy_is_no_number(tmp_path: Path) -> None:
+    """Without a fence and without a handler, a core that caches invalid entries faults for good."""
+    text = SWEEP.replace('"mark-7.2"', '"none"').replace('"sg2042"', '"xs-kmh"').replace(
+        "duration_ms = 1", "duration_ms = 20, vmalloc_per_s = 50000")
+    (tmp_path / "q.toml").write_text(text)
+    plain = done(fencelab("sweep", "q.toml", cwd=tmp_path))
+    unsafe = next(line for line in plain.splitlines() if line.startswith("none"))
+    assert "unsafe: oops (hart " in unsafe
+    rows = csv_rows(done(fencelab("sweep", "q.toml", "--format", "csv", cwd=tmp_path)))
+    assert {row["policy"] for row in rows if row["unsafe"]} == {"none"}
+    assert all(row["overhead"] == "" for row in rows if row["unsafe"])
+
+
+# ---- replay -----------------------------------------------------------------------------------
+
+
+def replayed(*options: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(done(fencelab(
+        "replay", PACKAGED, "--seeds", "2", "--format", "json", *options)))
+    return document
+
+
+def test_a_replay_says_what_it_read_and_tables_every_policy() -> None:
+    about, table = replayed()["tables"]
+    read = {row["what"]: row["value"] for row in about["rows"]}
+    assert read["recording"] == PACKAGED + ".ftrace.txt.gz"
+    assert read["broken lines"] == 0
+    assert read["maps"] == 236
+    assert read["recorded harts"] == 2
+    assert any(note.startswith("note: ") for note in about["notes"])
+    assert [row["policy"] for row in table["rows"]] == list(policies.names())
+
+
+def test_a_replay_of_some_policies_on_another_machine() -> None:
+    _, table = replayed("--policy", "mark-7.2", "--policy", "preventive-range", "--machine",
+                        "rocket", "--harts", "8", "--rate-factor", "4")["tables"]
+    assert table["title"] == "rocket, 8 harts"
+    assert [row["policy"] for row in table["rows"]] == ["mark-7.2", "preventive-range"]
+
+
+def test_broken_lines_of_a_recording_are_told_with_their_numbers(tmp_path: Path) -> None:
+    lines = ["# tracer: nop"]
+    for number in range(4):
+        at = 1 + number / 1000
+        va = 0xffffffc600000000 + number * 0x10000
+        lines.append(f"  sh-1  [000] .....  {at:.6f}: alloc_vmap_area: va_start: 0 size=20480 "
+                     f"align=32768 vmap_start=0x{va:x} vmap_end=0x{va + 0x8000:x} failed=0")
+    lines.append("  sh-1  [000] .....  1.9: alloc_vmap_area: va_start: zzz")
+    (tmp_path / "mine.txt").write_text("\n".join(lines) + "\n")
+    child = fencelab("replay", "mine.txt", "--seeds", "1", cwd=tmp_path)
+    assert "line 6 broken" in child.stdout, child
+
+
+# ---- the quickstart ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_quickstart_answers_within_a_minute(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    child = fencelab("sweep", "quickstart", cwd=tmp_path)
+    taken = time.monotonic() - begun
+    assert child.stderr.splitlines()[-1] == "1440 computed, 0 stored in fencelab.db", child.stderr
+    assert "machine sg2042, harts 64" in done(child)
+    print(f"quickstart: {taken:.1f} s")
+    assert taken < 60
