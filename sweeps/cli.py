@@ -117,7 +117,7 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
 
 @cli.command()
 @click.argument("file")
-@click.option("--policy", "policies", multiple=True, help="May be repeated; default: all.")
+@click.option("--policy", "policies", multiple=True, help="May be repeated; default: all but the broken ones.")
 @click.option("--machine", default="sg2042", show_default=True, metavar="NAME|FILE")
 @click.option("--harts", type=int, help="Default: as many as were recorded.")
 @click.option("--rate-factor", type=float, default=1.0, show_default=True,
@@ -135,7 +135,7 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
     """Cost of policies under the recorded vmalloc calls of a kernel (an ftrace text)."""
     from tempfile import TemporaryDirectory
 
-    from pysim.policies import names
+    from pysim.policies import BROKEN, POLICIES
     from pysim.workloads import replay as recordings
     from sweeps import grid, listings, metrics, tables
     from sweeps.executors.local import Threads
@@ -144,7 +144,7 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
     workload = {"inherit": "forkburst", "trace": file, **given}
     asked = grid.Sweep(
         where="options", question=f"What does {file} cost?", seeds=seeds,
-        axes={"policy": list(policies or names())},
+        axes={"policy": list(policies) or [p.name for p in POLICIES if p not in BROKEN]},
         base={"machine": machine, "harts": harts or found.recorded_harts, "workload": workload,
               "root_seed": seed})
     points = grid.expand(asked)

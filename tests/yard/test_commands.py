@@ -192,7 +192,8 @@ def test_a_replay_says_what_it_read_and_tables_every_policy() -> None:
     assert read["maps"] == 236
     assert read["recorded harts"] == 2
     assert any(note.startswith("note: ") for note in about["notes"])
-    assert [row["policy"] for row in table["rows"]] == list(policies.names())
+    assert [row["policy"] for row in table["rows"]] == [
+        policy.name for policy in policies.POLICIES if policy not in policies.BROKEN]
 
 
 def test_a_replay_of_some_policies_on_another_machine() -> None:
