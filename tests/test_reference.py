@@ -1,0 +1,194 @@
+"""The slow explorer's verdicts: the table of known ones, and its own traces replayed."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import replace
+
+import drawn
+import pytest
+
+from pysim import litmus, ops, policies, reference
+from pysim.errors import InputError
+from pysim.litmus import Parameters
+
+SIX = ("map1", "map2", "remap", "wild", "kstack", "nl")
+
+# Known verdicts of an independent search (spec-maximal machine, stores drain in any order): a
+# property, or "" for verified. Lengths are not compared: they follow from what counts as a step.
+KNOWN = {
+    "none": ("S2", "S2", "S2", "S2", "S4", "S2"),
+    "vmalloc-fault": ("", "", "", "", "S4", "S3"),
+    "preventive-full": ("", "", "", "", "", ""),
+    "preventive-range": ("", "", "", "", "", "S2"),
+    "mark-7.2": ("", "S2", "", "S2", "", ""),
+    "mark-barrier": ("", "", "", "", "", ""),
+    "mark-switch-in": ("", "", "", "", "", ""),
+    "broken-naive-entry": ("", "", "", "", "", ""),
+}
+SVVPTC = ("S2", "S2", "S2", "S2", "S4", "S2")  # mark-6.12: the fence is a nop there
+
+# What refutes each broken variant, and where.
+BROKEN = {
+    "broken-b1": ("S2", "map2"), "broken-b2": ("S2", "map2"), "broken-b3": ("S2", "map2"),
+    "broken-b4": ("S4", "kstack"), "broken-b5": ("S2", "map1"), "broken-b6": ("S2", "map1"),
+    "broken-b7": ("S2", "map2"), "broken-b8": ("S2", "map1"), "broken-b9": ("S3", "wild"),
+    "broken-b10": ("S2", "map1"), "broken-b11": ("S2", "map1"), "broken-b12": ("S2", "map1"),
+    "broken-u1": ("S1", "remap"), "broken-u2": ("S1", "remap"), "broken-u3": ("S1", "remap"),
+}
+
+# map2 on other machines: order or caching, then policies with their verdicts.
+MACHINES = {
+    "pso": Parameters(),
+    "tso": Parameters(order="tso"),
+    "sc": Parameters(order="sc"),
+    "reorder": Parameters(invalid="reorder"),
+    "none": Parameters(invalid="none"),
+}
+BY_MACHINE = {
+    "none": ("S2", "S2", "S2", "S2", ""),
+    "vmalloc-fault": ("", "", "", "", ""),
+    "preventive-full": ("", "", "", "", ""),
+    "mark-7.2": ("S2", "", "", "S2", ""),
+    "mark-barrier": ("", "", "", "", ""),
+    "broken-b10": ("S2", "S2", "S2", "", ""),
+}
+
+
+@functools.cache
+def program(name: str) -> ops.Program:
+    return ops.lower(policies.find(name))
+
+
+@functools.cache
+def outcome(policy: str, scenario: str, parameters: Parameters = Parameters(),  # noqa: B008
+            harts: int = 2) -> reference.Outcome:
+    return reference.explore(program(policy), litmus.find(scenario, harts=harts), parameters)
+
+
+def told(found: reference.Outcome) -> str:
+    return {"verified": "", "refuted": found.property}.get(found.verdict, found.verdict)
+
+
+@pytest.mark.parametrize("policy", KNOWN)
+def test_known_scenarios_have_known_verdicts(policy):
+    assert tuple(told(outcome(policy, name)) for name in SIX) == KNOWN[policy]
+
+
+def test_nop_under_svvptc_is_refuted_everywhere():
+    unbounded = Parameters(svvptc=True)
+    assert tuple(told(outcome("mark-6.12", name, unbounded)) for name in SIX) == SVVPTC
+    assert told(outcome("mark-6.12", "map1")) == ""
+
+
+def test_staleness_of_one_access_is_enough_to_refute_the_nop():
+    assert told(outcome("mark-6.12", "map2", Parameters(svvptc=True, svvptc_k=1))) == "S2"
+    assert told(outcome("mark-6.12", "map2", Parameters(svvptc=True, svvptc_k=0))) == ""
+
+
+@pytest.mark.parametrize("policy", BROKEN)
+def test_every_broken_variant_is_refuted(policy):
+    prop, scenario = BROKEN[policy]
+    assert told(outcome(policy, scenario)) == prop
+
+
+@pytest.mark.parametrize("policy", BY_MACHINE)
+def test_map2_by_machine(policy):
+    found = tuple(told(outcome(policy, "map2", machine)) for machine in MACHINES.values())
+    assert found == BY_MACHINE[policy]
+
+
+def test_plain_clear_needs_a_third_hart_where_stores_are_ordered():
+    ordered = Parameters(order="sc")
+    assert told(outcome("broken-b2", "map2", ordered)) == ""
+    assert told(outcome("broken-b2", "map2", ordered, 3)) == "S2"
+
+
+def test_mark_first_and_fence_first_are_refuted_where_stores_are_ordered():
+    ordered = Parameters(order="sc")
+    assert told(outcome("broken-b7", "map2", ordered)) == "S2"
+    assert told(outcome("broken-b11", "map1", ordered)) == ""
+
+
+@pytest.mark.parametrize("policy", ["arm64", "x86-64", "powerpc"])
+def test_other_architectures_rest_on_not_caching_invalid_entries(policy):
+    theirs = Parameters(invalid="none", order="tso")
+    assert [told(outcome(policy, name, theirs)) for name in litmus.names()] == [""] * 11
+    assert told(outcome(policy, "map1")) != ""
+
+
+def test_ideal_is_refused_with_its_reason():
+    with pytest.raises(InputError, match="fence_free is nobody's hardware"):
+        outcome("ideal", "map1")
+
+
+@pytest.mark.parametrize("policy", ["mark-7.2", "mark-barrier", "none", "broken-b3"])
+@pytest.mark.parametrize("scenario", ["map1", "wild", "kstack"])
+def test_one_entry_per_page_gives_the_same_verdicts(policy, scenario):
+    single = outcome(policy, scenario, Parameters(tlb="single"))
+    assert told(single) == told(outcome(policy, scenario))
+
+
+@pytest.mark.parametrize(
+    "policy", ["mark-7.2", "broken-b1", "broken-b3", "broken-b7", "broken-b10"]
+)
+def test_s5_fires_before_the_oops(policy):
+    found = outcome(policy, "map2")
+    assert found.s5_length is not None
+    assert found.length is not None
+    assert found.s5_length < found.length
+
+
+@pytest.mark.parametrize("scenario", litmus.names())
+def test_s5_never_fires_for_the_barrier(scenario):
+    assert outcome("mark-barrier", scenario).s5_length is None
+
+
+REFUTED = [(policy, name) for policy, row in KNOWN.items()
+           for name, prop in zip(SIX, row, strict=True) if prop]
+REFUTED += [(policy, scenario) for policy, (_, scenario) in BROKEN.items()]
+
+
+@pytest.mark.parametrize(("policy", "scenario"), REFUTED)
+def test_traces_replay(policy, scenario):
+    found, where = outcome(policy, scenario), litmus.find(scenario)
+    assert found.property is not None
+    assert found.length == len(found.trace)
+    ends = functools.partial(reference.replay, program(policy), where, None)
+    assert ends(found.trace, found.property) is None
+    assert ends(found.trace[:-1], found.property) is not None
+    assert ends(found.trace, "DL") is not None
+    hart, kind, arg = found.trace[-1]
+    assert ends((*found.trace[:-1], (hart, kind, arg + 7)), found.property) is not None
+    assert len(reference.tell(program(policy), where, None, found.trace)) == found.length
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_drawn_cases_are_judged_and_replayed(block):
+    """Valid by construction: nothing is refused, and every counterexample replays."""
+    verdicts = set()
+    for seed in range(20 * block, 20 * block + 20):
+        one, where, parameters = drawn.case(seed)
+        found = reference.explore(one, where, parameters, max_states=20_000)
+        verdicts.add(found.verdict)
+        if found.property is not None:
+            why = reference.replay(one, where, parameters, found.trace, found.property)
+            assert why is None, (seed, why)
+    assert {"verified", "refuted"} <= verdicts
+
+
+def test_a_weaker_machine_never_verifies_what_a_stronger_one_refutes():
+    """PSO allows what TSO allows, and that what SC allows."""
+    for seed in range(60):
+        one, where, parameters = drawn.case(seed)
+        found = [reference.explore(one, where, replace(parameters, order=order), max_states=20_000)
+                 for order in ("sc", "tso", "pso")]
+        for strong, weak in itertools.pairwise(found):
+            assert (strong.verdict, weak.verdict) != ("refuted", "verified"), seed
+
+
+def test_limit_is_unknown_never_verified():
+    found = reference.explore(program("mark-barrier"), litmus.find("map2"), max_states=50)
+    assert found.verdict == "unknown"
+    assert found.depth > 0
