@@ -117,7 +117,8 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
 
 @cli.command()
 @click.argument("file")
-@click.option("--policy", "policies", multiple=True, help="May be repeated; default: all but the broken ones.")
+@click.option("--policy", "policies", multiple=True,
+              help="May be repeated; default: all but the broken ones.")
 @click.option("--machine", default="sg2042", show_default=True, metavar="NAME|FILE")
 @click.option("--harts", type=int, help="Default: as many as were recorded.")
 @click.option("--rate-factor", type=float, default=1.0, show_default=True,
@@ -135,7 +136,8 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
     """Cost of policies under the recorded vmalloc calls of a kernel (an ftrace text)."""
     from tempfile import TemporaryDirectory
 
-    from pysim.policies import BROKEN, POLICIES
+    from pysim.policies import POLICIES
+    from pysim.policies.broken import BROKEN
     from pysim.workloads import replay as recordings
     from sweeps import grid, listings, metrics, tables
     from sweeps.executors.local import Threads

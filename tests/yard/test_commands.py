@@ -17,6 +17,7 @@ import pytest
 from test_cli import SWEEP, fencelab, start
 
 from pysim import counters, engine, policies
+from pysim.policies.broken import BROKEN
 
 pytestmark = pytest.mark.skipif(not hasattr(engine.lib, "csim_create"),
                                 reason="THE ENGINE CANNOT RUN YET: its commands are not tested")
@@ -193,7 +194,7 @@ def test_a_replay_says_what_it_read_and_tables_every_policy() -> None:
     assert read["recorded harts"] == 2
     assert any(note.startswith("note: ") for note in about["notes"])
     assert [row["policy"] for row in table["rows"]] == [
-        policy.name for policy in policies.POLICIES if policy not in policies.BROKEN]
+        policy.name for policy in policies.POLICIES if policy not in BROKEN]
 
 
 def test_a_replay_of_some_policies_on_another_machine() -> None:
