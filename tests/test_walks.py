@@ -222,6 +222,8 @@ MALFORMED: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("exp has both", expect(cause=13), "exp.pa: unknown key"),
     ("exp lacks access", lambda case: case["exp"].pop("access"), "exp.access: missing"),
     ("an unknown cause", put("exp", {"cause": 3, "access": 5}), "exp.cause: not an integer in (1,"),
+    ("a failed walk, another access", put("exp", {"cause": 5, "access": 12}), "exp.access: not an"),
+    ("a page fault after a walk", expect(access=13), "exp.access: not an integer in (1, 5, 7): 13"),
     ("an unknown access cause", expect(access="fine"), "exp.access: not an integer in (1,"),
     ("a level too many", expect(level=3), "exp.level: not an integer in 0..2: 3"),
     ("a size of no leaf", expect(level=1, size=65536), "exp.size: not an integer in (2097152,)"),
