@@ -232,8 +232,8 @@ struct csim_machine {
  *
  * Gates order items of different harts. An item with wait != 0 blocks until gate `wait` has been
  * signalled gates[wait] times; with signal != 0 it signals that gate when it is done (a MAP: when
- * the policy publishes). Every gate is signalled only by items of an earlier `order`, and on one
- * hart `order` grows with `at_cycles`, so nobody can wait in a circle.
+ * the policy publishes). Items are given in `order`; a gate is signalled only by items of an
+ * earlier one, and on one hart `order` grows with `at_cycles`, so nobody can wait in a circle.
  *
  * A hart's reference stream goes only to pages the hart has already used: its first use of a page
  * of a new mapping is a TOUCH or a first SWITCH, its last is a FORGET. An UNMAP waits for the
@@ -323,10 +323,10 @@ struct csim_workload {
 struct csim_params {
     uint32_t harts;
     uint32_t nr_cpus;                  /* CONFIG_NR_CPUS: sizes the kernel's masks */
-    uint32_t global_lock;              /* a lock held across map and shootdown */
     uint32_t livelock_retries;         /* faults on one access before that is a livelock */
-    struct csim_machine machine;
+    uint32_t zero;
     struct csim_workload workload;
+    struct csim_machine machine;
 };
 
 /* ---- What comes out ------------------------------------------------------------------------- */
@@ -430,6 +430,27 @@ struct csim_result {
     struct csim_counters counters;
     uint64_t histogram[CSIM_HISTOGRAMS][CSIM_HISTOGRAM_BUCKETS];
 };
+
+/* ---- A simulator ---------------------------------------------------------------------------- */
+
+struct csim;
+
+/* Checks everything, draws or copies the work, allocates all memory of the run. `items` and `gates`
+ * (gates[0] is unused) are copied; both may be NULL when the counts are 0. On failure *out is NULL
+ * and *error is filled. */
+enum csim_status csim_create(const struct csim_params *params, const struct csim_program *program,
+                             const struct csim_op *ops, const struct csim_item *items,
+                             uint64_t items_nr, const uint32_t *gates, uint32_t gates_nr,
+                             struct csim **out, struct csim_error *error);
+
+/* Runs to the end, a verdict, or until *stop (may be NULL) is nonzero. */
+enum csim_status csim_run(struct csim *sim, const volatile int *stop, struct csim_result *result);
+
+/* Gives all memory back; NULL is fine. */
+void csim_destroy(struct csim *sim);
+
+/* The items of a simulator, drawn and copied, in execution order per hart; at most `room`. */
+uint64_t csim_items(const struct csim *sim, struct csim_item *out, uint64_t room);
 
 /* ---- Programs alone ------------------------------------------------------------------------- */
 

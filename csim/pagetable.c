@@ -319,3 +319,21 @@ bool pagetable_must_wait(const struct pagetable *pt, uint32_t stores, uint64_t s
     }
     return false;
 }
+
+void pagetable_settle(struct pagetable *pt)
+{
+    uint64_t kept = pt->stores < pt->ring_nr ? pt->stores : pt->ring_nr;
+    for (uint64_t back = 1; back <= kept; back++) {
+        struct pagetable_version *version = &pt->ring[(pt->stores - back) & (pt->ring_nr - 1)];
+        if (version->at_cycles == 0)
+            break;                                  /* settled before, and so are all older ones */
+        version->at_cycles = 0;
+    }
+    pt->settled_at_cycles = 0;
+}
+
+void pagetable_preallocate(struct pagetable *pt, uint64_t va, uint64_t at_cycles)
+{
+    struct burst burst = {.at_cycles = at_cycles};
+    (void)reach(pt, va, pt->levels - 2, &burst);
+}

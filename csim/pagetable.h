@@ -78,6 +78,9 @@ uint32_t pagetable_map(struct pagetable *pt, uint64_t va, uint32_t pages, uint32
                        uint64_t ppn, uint64_t flags, uint32_t hart, uint64_t at_cycles,
                        uint32_t store_cycles);
 
+/* The root entry of va gets its table, as kernels do once for areas that all roots share. */
+void pagetable_preallocate(struct pagetable *pt, uint64_t va, uint64_t at_cycles);
+
 /* Clears V (writes zero) on every leaf of [va, va + pages * 4 KiB); returns the PTE stores. Tables
  * stay. A superpage must be covered whole. */
 uint32_t pagetable_unmap(struct pagetable *pt, uint64_t va, uint32_t pages, uint32_t hart,
@@ -85,6 +88,9 @@ uint32_t pagetable_unmap(struct pagetable *pt, uint64_t va, uint32_t pages, uint
 
 /* The newest leaf of va, V clear when there is none. */
 struct pte pagetable_leaf(const struct pagetable *pt, uint64_t va);
+
+/* Every store made so far reaches every hart at once, also for a hart that lags behind. */
+void pagetable_settle(struct pagetable *pt);
 
 /* True when `stores` more stores would make the ring forget one that a hart now at
  * `slowest_at_cycles` may still have to look behind; the caller then advances that hart first.

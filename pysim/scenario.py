@@ -18,7 +18,7 @@ from pysim.engine import Question
 from pysim.errors import InputError
 from pysim.machines import Machine
 from pysim.machines import load as load_machine
-from pysim.machines.model import Flag, Frozen, complaint
+from pysim.machines.model import Frozen, complaint
 from pysim.workloads import Workload
 from pysim.workloads import load as load_workload
 
@@ -67,9 +67,6 @@ class Scenario(Frozen):
     )
     nr_cpus: Annotated[int, Field(strict=True, ge=1, le=engine.HARTS_MAX)] = Field(
         description="CONFIG_NR_CPUS; default: 64, or the next power of two that holds the harts"
-    )
-    global_lock: Flag = Field(
-        default=False, description="a lock held across map and shootdown"
     )
     livelock_retries: Annotated[int, Field(strict=True, ge=1, lt=2**32)] = Field(
         default=1000,
@@ -141,8 +138,8 @@ def lower(scenario: Scenario) -> Question:
     params = engine.pack("csim_params", {
         "harts": scenario.harts,
         "nr_cpus": scenario.nr_cpus,
-        "global_lock": int(scenario.global_lock),
         "livelock_retries": scenario.livelock_retries,
+        "zero": 0,
         "machine": machine.c_values(),
         "workload": workload.c_values(machine, scenario.seed, scenario.harts),
     })

@@ -139,7 +139,7 @@ def test_the_key_is_of_the_bytes_and_not_of_the_names() -> None:
     one = scenario.lower(scenario.build(BASE))
     renamed = machines.load("rocket").model_copy(update={"name": "mine"})
     assert scenario.lower(scenario.build(BASE | {"machine": renamed})).key == one.key
-    for change in ({"harts": 5}, {"policy": "none"}, {"replicate": 1}, {"global_lock": 1},
+    for change in ({"harts": 5}, {"policy": "none"}, {"replicate": 1},
                    {"machine": "cva6"}, {"workload": "idle"}, {"nr_cpus": 128}):
         assert scenario.lower(scenario.build(BASE | change)).key != one.key, change
 

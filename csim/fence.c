@@ -1,0 +1,52 @@
+/* fence.c: a range is its list of pages, one sfence.vma each, up to a threshold; above it, or with
+ * no range at all, one full fence. That is what Linux does on a hart (arch/riscv/mm/tlbflush.c,
+ * local_flush_tlb_range_threshold_asid, linux 6.12) and what OpenSBI does in its handler
+ * (lib/sbi/sbi_tlb.c, 4e79fd7de), where the request has been widened before.
+ */
+#include "fence.h"
+
+static enum fence_cause cause_of(enum origin origin)
+{
+    switch (origin) {
+    case ORIGIN_MAP: return FENCE_FOR_MAP;
+    case ORIGIN_TRAP:
+    case ORIGIN_FAULT: return FENCE_FOR_LAZY;
+    case ORIGIN_USER: return FENCE_FOR_USER;
+    case ORIGIN_PURGE:
+    case ORIGIN_WORK: return FENCE_FOR_PURGE;
+    }
+    return FENCE_FOR_PURGE;
+}
+
+static void count(struct csim_counters *counters, struct fence_extent extent, bool full,
+                  uint64_t fences)
+{
+    if (extent.firmware) {
+        counters->fences_firmware += fences;
+        counters->fences_firmware_full += full ? fences : 0;
+        return;
+    }
+    counters->fence_requests += fences;
+    if (full)
+        *(extent.by_asid ? &counters->fences_asid : &counters->fences_full) += fences;
+    else
+        *(extent.by_asid ? &counters->fences_addr_asid : &counters->fences_addr) += fences;
+}
+
+uint64_t fence_execute(struct hart *hart, struct fence_extent extent, enum origin origin)
+{
+    enum fence_cause cause = cause_of(origin);
+    bool full = extent.pages == 0 || extent.pages > extent.threshold_pages;
+    uint64_t cycles = 0;
+    if (full) {
+        enum fence_form form = extent.by_asid ? FENCE_ASID : FENCE_ALL;
+        cycles = mmu_fence(&hart->mmu, form, 0, FENCE_USER_ASID, cause);
+    } else {
+        enum fence_form form = extent.by_asid ? FENCE_VA_ASID : FENCE_VA;
+        for (uint32_t page = 0; page < extent.pages; page++)
+            cycles += mmu_fence(&hart->mmu, form, extent.va + ((uint64_t)page << PAGE_SHIFT),
+                                FENCE_USER_ASID, cause);
+    }
+    count(&hart->counters, extent, full, full ? 1 : extent.pages);
+    return cycles;
+}

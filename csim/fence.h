@@ -1,0 +1,24 @@
+/* fence.h: what one hart's sfence.vma costs, drops and counts, for kernel and firmware alike. */
+#ifndef FENCE_H
+#define FENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "world.h"
+
+/* The user address space's ASID; the kernel's mappings are global. */
+enum { FENCE_USER_ASID = 1 };
+
+struct fence_extent {
+    uint64_t va;
+    uint32_t pages;             /* 0 = everything */
+    uint32_t threshold_pages;   /* more pages: one full fence */
+    bool by_asid;
+    bool firmware;              /* executed in M-mode on behalf of the kernel */
+};
+
+/* Executes the fences on this hart; returns their cycles, which the caller charges. */
+uint64_t fence_execute(struct hart *hart, struct fence_extent extent, enum origin origin);
+
+#endif

@@ -1,0 +1,130 @@
+/* mark.c: who has set which bit by when, and whose cache the line is in.
+ *
+ * Lines follow a three-state protocol as far as it costs: a store wants the line alone (a transfer
+ * unless the hart already holds it alone), a load wants a current copy (a transfer when somebody
+ * stored since). The transfer itself is a machine parameter.
+ *
+ * The log is short because only marks younger than the visibility delay can be invisible to
+ * somebody: an entry that leaves it is folded into each hart's `aged` time.
+ */
+#include "mark.h"
+
+#include <assert.h>
+
+enum { WORD_BITS = 64 };
+
+void mark_create(struct mark *mark, struct arena *arena, uint32_t words, uint32_t harts,
+                 uint32_t visible_after_cycles)
+{
+    uint32_t used = (harts + WORD_BITS - 1) / WORD_BITS;
+    uint32_t all = words > used ? words : used;
+    mark->words = words;
+    mark->harts = harts;
+    mark->logged = 0;
+    mark->lines_nr = (all + MARK_LINE_WORDS - 1) / MARK_LINE_WORDS;
+    mark->aged_at_cycles = arena_take(arena, harts, sizeof(uint64_t));
+    mark->cleared_at_cycles = arena_take(arena, harts, sizeof(uint64_t));
+    mark->read_bits = arena_take(arena, (size_t)harts * WORD_BITS, 1);
+    mark->lines = arena_take(arena, mark->lines_nr, sizeof mark->lines[0]);
+    mark->seen = arena_take(arena, (size_t)harts * mark->lines_nr, sizeof(uint64_t));
+    mark->visible_after_cycles = visible_after_cycles;
+}
+
+static bool covers(const struct mark_entry *entry, uint32_t hart)
+{
+    return entry->own ? entry->hart == hart : hart < entry->first_n;
+}
+
+static uint32_t own_line(uint32_t hart) { return hart / WORD_BITS / MARK_LINE_WORDS; }
+
+static uint32_t store_line(struct mark *mark, uint32_t hart, uint32_t line)
+{
+    struct mark_line *l = &mark->lines[line];
+    uint64_t *seen = &mark->seen[(size_t)hart * mark->lines_nr + line];
+    bool alone = l->version != 0 && l->owner == hart && !l->shared;
+    l->owner = hart;
+    l->shared = false;
+    l->version++;
+    *seen = l->version;
+    return alone || l->version == 1 ? 0 : 1;
+}
+
+static uint32_t load_line(struct mark *mark, uint32_t hart, uint32_t line)
+{
+    struct mark_line *l = &mark->lines[line];
+    uint64_t *seen = &mark->seen[(size_t)hart * mark->lines_nr + line];
+    if (*seen == l->version)
+        return 0;
+    *seen = l->version;
+    l->shared = true;
+    return 1;
+}
+
+/* The entry about to be overwritten is old enough to be visible to everybody it covers. */
+static void age(struct mark *mark, const struct mark_entry *entry)
+{
+    for (uint32_t hart = 0; hart < mark->harts; hart++)
+        if (covers(entry, hart))
+            mark->aged_at_cycles[hart] = entry->at_cycles + 1;
+}
+
+struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, bool own,
+                            uint64_t at_cycles)
+{
+    struct mark_entry *entry = &mark->log[mark->logged % MARK_LOG];
+    if (mark->logged >= MARK_LOG)
+        age(mark, entry);
+    *entry = (struct mark_entry){.at_cycles = at_cycles, .hart = hart, .first_n = first_n,
+                                 .own = own};
+    mark->logged++;
+    struct mark_cost cost = {0};
+    if (own) {
+        cost.transfers = store_line(mark, hart, own_line(hart));
+        return cost;
+    }
+    uint32_t lines = (mark->words + MARK_LINE_WORDS - 1) / MARK_LINE_WORDS;
+    for (uint32_t line = 0; line < lines; line++)
+        cost.transfers += store_line(mark, hart, line);
+    return cost;
+}
+
+static bool bit_at(const struct mark *mark, uint32_t hart, uint64_t at_cycles)
+{
+    uint64_t cleared = mark->cleared_at_cycles[hart];
+    uint64_t kept = mark->logged < MARK_LOG ? mark->logged : MARK_LOG;
+    for (uint64_t back = 1; back <= kept; back++) {
+        const struct mark_entry *entry = &mark->log[(mark->logged - back) % MARK_LOG];
+        uint64_t delay = entry->hart == hart ? 0 : mark->visible_after_cycles;
+        uint64_t visible = entry->at_cycles + delay;
+        if (covers(entry, hart) && visible <= at_cycles && visible >= cleared)
+            return true;
+        if (entry->at_cycles + mark->visible_after_cycles < cleared)
+            return false;
+    }
+    return mark->aged_at_cycles[hart] > cleared;
+}
+
+bool mark_test(struct mark *mark, uint32_t hart, uint64_t at_cycles, struct mark_cost *cost)
+{
+    cost->transfers = load_line(mark, hart, own_line(hart));
+    uint32_t first = hart / WORD_BITS * WORD_BITS;
+    for (uint32_t i = 0; i < WORD_BITS && first + i < mark->harts; i++)
+        mark->read_bits[(size_t)hart * WORD_BITS + i] = bit_at(mark, first + i, at_cycles);
+    return mark->read_bits[(size_t)hart * WORD_BITS + hart % WORD_BITS] != 0;
+}
+
+struct mark_cost mark_clear(struct mark *mark, uint32_t hart, bool amo, uint32_t width,
+                            uint64_t at_cycles)
+{
+    struct mark_cost cost = {store_line(mark, hart, own_line(hart))};
+    bool reaches = hart % WORD_BITS < width;
+    if (reaches)
+        mark->cleared_at_cycles[hart] = at_cycles + 1;
+    if (amo)
+        return cost;
+    uint32_t first = hart / WORD_BITS * WORD_BITS;
+    for (uint32_t i = 0; i < width && first + i < mark->harts; i++)
+        if (!mark->read_bits[(size_t)hart * WORD_BITS + i] && bit_at(mark, first + i, at_cycles))
+            mark->cleared_at_cycles[first + i] = at_cycles + 1;
+    return cost;
+}

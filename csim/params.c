@@ -1,0 +1,159 @@
+/* params.c: limits of the run itself; the machine's translation is checked by the mmu, the ops by
+ * the policy. A gate that can never open, or that waits in a circle, would only show as a deadlock
+ * of the simulated machine, so it is refused here.
+ */
+#include "params.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mmu.h"
+#include "world.h"
+
+enum { PERMILLE = 1000, USER_PAGES_MAX = 1 << 20, ITEM_PAGES_MAX = 1 << 28 };
+
+static enum csim_status refuse(struct csim_error *error, const char *field, const char *reason)
+{
+    snprintf(error->field, sizeof error->field, "%s", field);
+    snprintf(error->reason, sizeof error->reason, "%s", reason);
+    return CSIM_BAD_PARAM;
+}
+
+static enum csim_status check_shares(const struct csim_workload *w, struct csim_error *error)
+{
+    uint64_t visits = (uint64_t)w->visit_text_permille + w->visit_linear_permille +
+                      w->visit_stack_permille + w->visit_module_permille;
+    uint64_t sizes = (uint64_t)w->pages_1_permille + w->pages_4_permille + w->pages_16_permille;
+    if (visits > PERMILLE)
+        return refuse(error, "workload.visit_*_permille", "the shares add up to more than 1000");
+    if (sizes > PERMILLE)
+        return refuse(error, "workload.pages_*_permille", "the shares add up to more than 1000");
+    if (w->kernel_trap_permille > PERMILLE || w->stack_permille > PERMILLE ||
+        w->remote_permille > PERMILLE || w->irqs_off_permille > PERMILLE)
+        return refuse(error, "workload", "a share is more than 1000 permille");
+    return CSIM_OK;
+}
+
+static enum csim_status check_workload(const struct csim_workload *w, struct csim_error *error)
+{
+    if (w->useful_cycles == 0 || w->useful_cycles > UINT64_C(1) << 48)
+        return refuse(error, "workload.useful_cycles", "from 1 to 2^48");
+    if (w->visit_cycles == 0)
+        return refuse(error, "workload.visit_cycles", "at least 1");
+    if (w->synthetic > 1)
+        return refuse(error, "workload.synthetic", "0 or 1");
+    if (w->text_pages == 0 || w->linear_pages == 0 || w->user_pages == 0 ||
+        w->text_pages > USER_PAGES_MAX || w->linear_pages > USER_PAGES_MAX ||
+        w->user_pages > USER_PAGES_MAX)
+        return refuse(error, "workload.*_pages", "each footprint has from 1 to 2^20 pages");
+    if (w->maps_per_tcycle != 0 && (w->lifetime_cycles == 0 || w->stack_cache_slots > 64))
+        return refuse(error, "workload.lifetime_cycles", "at least 1, with at most 64 cache slots");
+    if (w->zipf_permille > 4 * PERMILLE)
+        return refuse(error, "workload.zipf_permille", "at most 4000");
+    return check_shares(w, error);
+}
+
+enum csim_status params_check(const struct csim_params *params, struct csim_error *error)
+{
+    const struct csim_machine *m = &params->machine;
+    memset(error, 0, sizeof *error);
+    if (params->harts == 0 || params->harts > CSIM_HARTS_MAX)
+        return refuse(error, "harts", "from 1 to 4096");
+    if (params->nr_cpus < params->harts)
+        return refuse(error, "nr_cpus", "a kernel built for fewer harts than there are");
+    if (params->livelock_retries == 0)
+        return refuse(error, "livelock_retries", "at least 1");
+    if (m->via < CSIM_VIA_SBI || m->via > CSIM_VIA_HW)
+        return refuse(error, "machine.via", "sbi, imsic or hw");
+    if (m->sbi_window_harts == 0)
+        return refuse(error, "machine.sbi_window_harts", "at least 1");
+    if (m->mhz == 0 || m->instruction_millicycles == 0)
+        return refuse(error, "machine.mhz", "clock and cycles per instruction are positive");
+    enum csim_status status = mmu_check_machine(m, error);
+    return status != CSIM_OK ? status : check_workload(&params->workload, error);
+}
+
+static enum csim_status refuse_item(struct csim_error *error, uint64_t index, const char *reason)
+{
+    snprintf(error->field, sizeof error->field, "items[%" PRIu64 "]", index);
+    snprintf(error->reason, sizeof error->reason, "%s", reason);
+    return CSIM_BAD_PARAM;
+}
+
+static const char *check_item(const struct csim_params *params, const struct csim_item *item,
+                              uint32_t gates_nr)
+{
+    bool huge = (item->flags & CSIM_ITEM_HUGE) != 0;
+    if (item->hart >= params->harts)
+        return "no such hart";
+    if (item->kind >= CSIM_ITEM_KINDS)
+        return "unknown kind";
+    if (item->at_cycles >= params->workload.useful_cycles)
+        return "after the end of the hart's budget";
+    if ((item->va & ((UINT64_C(1) << PAGE_SHIFT) - 1)) != 0 || item->pages > ITEM_PAGES_MAX)
+        return "not a range of pages";
+    if (huge && (item->va >> PAGE_SHIFT | item->pages) % 512 != 0)
+        return "a huge mapping is made of whole 2 MiB pages";
+    if ((item->wait != 0 && item->wait >= gates_nr) ||
+        (item->signal != 0 && item->signal >= gates_nr))
+        return "no such gate";
+    bool needs_pages = item->kind == CSIM_ITEM_MAP || item->kind == CSIM_ITEM_UNMAP ||
+                       item->kind == CSIM_ITEM_TOUCH || item->kind == CSIM_ITEM_FORGET;
+    if (needs_pages && (item->pages == 0 || item->va == 0))
+        return "an empty range";
+    if (item->kind == CSIM_ITEM_SWITCH && item->va != 0 &&
+        (item->pages == 0 || item->arg == 0 || item->arg > item->pages))
+        return "a stack has pages, and at least one in use";
+    if (item->kind == CSIM_ITEM_ONLINE && item->arg >= params->harts)
+        return "no such hart to come online";
+    return 0;
+}
+
+/* Latest order of a gate's signals in scratch[gate], their number in scratch[gates_nr + gate]. */
+static void gather_signals(const struct csim_item *items, uint64_t items_nr, uint32_t gates_nr,
+                           uint64_t *scratch)
+{
+    for (uint64_t i = 0; i < items_nr; i++) {
+        uint32_t gate = items[i].signal;
+        if (gate == 0)
+            continue;
+        scratch[gates_nr + gate]++;
+        if (items[i].order > scratch[gate])
+            scratch[gate] = items[i].order;
+    }
+}
+
+enum csim_status params_check_items(const struct csim_params *params,
+                                    const struct csim_item *items, uint64_t items_nr,
+                                    const uint32_t *gates, uint32_t gates_nr, uint64_t *scratch,
+                                    struct csim_error *error)
+{
+    memset(scratch, 0, (2 * (size_t)gates_nr + params->harts) * sizeof scratch[0]);
+    for (uint64_t i = 0; i < items_nr; i++) {
+        const char *wrong = check_item(params, &items[i], gates_nr);
+        if (wrong != 0)
+            return refuse_item(error, i, wrong);
+        if (i > 0 && items[i - 1].order > items[i].order)
+            return refuse_item(error, i, "items are given in their order");
+        uint64_t *last_at = &scratch[2 * (size_t)gates_nr + items[i].hart];
+        if (*last_at > items[i].at_cycles)
+            return refuse_item(error, i, "comes before an earlier item of its hart");
+        *last_at = items[i].at_cycles;
+    }
+    gather_signals(items, items_nr, gates_nr, scratch);
+    for (uint32_t gate = 1; gate < gates_nr; gate++) {
+        if (scratch[gates_nr + gate] == gates[gate])
+            continue;
+        snprintf(error->field, sizeof error->field, "gates[%" PRIu32 "]", gate);
+        snprintf(error->reason, sizeof error->reason, "needs %" PRIu32 " signals, gets %" PRIu64,
+                 gates[gate], scratch[gates_nr + gate]);
+        return CSIM_BAD_PARAM;
+    }
+    for (uint64_t i = 0; i < items_nr; i++) {
+        uint32_t gate = items[i].wait;
+        if (gate != 0 && gates[gate] > 0 && scratch[gate] >= items[i].order)
+            return refuse_item(error, i, "waits for an item that is not of an earlier order");
+    }
+    return CSIM_OK;
+}

@@ -1,0 +1,335 @@
+/* shootdown.c: costs are the terms of facts in the machine's table: a fixed part, one send per
+ * target in sequence, delivery, handler, fence, acknowledgement.
+ *
+ * Source of the mechanism: OpenSBI 4e79fd7de, lib/sbi/sbi_tlb.c and sbi_ipi.c (windows of 64 hart
+ * ids, sequential sends, widening above the range limit, a sender that serves its own queue); linux
+ * 6.12, arch/riscv/mm/tlbflush.c, on_each_cpu_mask for S-mode IPIs. Left out: the merging of queued
+ * requests and the retry when a queue is full.
+ */
+#include "shootdown.h"
+
+#include <assert.h>
+
+#include "fence.h"
+#include "histogram.h"
+
+enum shoot_phase { SHOOT_CALL, SHOOT_SEND, SHOOT_WAIT };
+enum serve_phase { SERVE_ENTER, SERVE_CHECKED, SERVE_SAVED, SERVE_FENCED };
+
+bool shootdown_widens(const struct csim_machine *machine, uint32_t pages)
+{
+    return pages == 0 || ((uint64_t)pages << PAGE_SHIFT) > machine->sbi_range_limit_bytes;
+}
+
+void shootdown_begin(struct world *world, struct hart *hart, const struct csim_op *op, uint64_t va,
+                     uint32_t pages, enum origin origin)
+{
+    if (hart->shoots_open == SHOOTS_MAX) {
+        world_verdict(world, hart, CSIM_STACK_OVERFLOW, va);
+        return;
+    }
+    struct frame *frame = world_push(world, hart, FRAME_SHOOT, origin);
+    if (frame == 0)
+        return;
+    frame->slot = hart->id * SHOOTS_MAX + hart->shoots_open++;
+    bool everyone = op->b == CSIM_WHO_ALL || op->b == CSIM_WHO_ONLINE || op->b == CSIM_WHO_OTHERS;
+    world->shoots[frame->slot] = (struct shoot){
+        .va = va,
+        .pages = pages,
+        .threshold_pages = op->n,
+        .via = op->c == CSIM_VIA_MACHINE ? (uint8_t)world->params.machine.via : op->c,
+        .origin = (uint8_t)origin,
+        .by_asid = op->d != 0,
+        .self = op->b != CSIM_WHO_OTHERS,
+    };
+    frame->phase = SHOOT_CALL;
+    frame->index = 0;
+    frame->user = !everyone;    /* an mm that only ever ran here */
+}
+
+static struct fence_extent extent_of(const struct world *world, const struct shoot *shoot)
+{
+    struct fence_extent extent = {shoot->va, shoot->pages, shoot->threshold_pages, shoot->by_asid,
+                                  shoot->via == CSIM_VIA_SBI};
+    if (shoot->via == CSIM_VIA_SBI) {
+        extent.threshold_pages = UINT32_MAX;
+        if (shootdown_widens(&world->params.machine, shoot->pages))
+            extent.pages = 0;
+    }
+    return extent;
+}
+
+static bool targets(const struct world *world, const struct hart *hart, const struct frame *frame,
+                    uint32_t id)
+{
+    if (id == hart->id)
+        return world->shoots[frame->slot].self;
+    return !frame->user && world->online[id] != 0;
+}
+
+static uint32_t window_end(const struct world *world, const struct shoot *shoot, uint32_t index)
+{
+    if (shoot->via != CSIM_VIA_SBI)
+        return world->harts_nr;
+    uint32_t window = world->params.machine.sbi_window_harts;
+    uint32_t end = (index / window + 1) * window;
+    return end < world->harts_nr ? end : world->harts_nr;
+}
+
+static uint64_t call_cycles(const struct world *world, const struct shoot *shoot, uint32_t nr)
+{
+    const struct csim_machine *m = &world->params.machine;
+    switch ((enum csim_via)shoot->via) {
+    case CSIM_VIA_SBI: return (uint64_t)m->ecall_cycles + m->sbi_fixed_cycles;
+    case CSIM_VIA_IMSIC: return m->imsic_fixed_cycles;
+    case CSIM_VIA_HW: return m->hw_fixed_cycles + (uint64_t)nr * m->hw_per_hart_cycles;
+    case CSIM_VIA_MACHINE: break;
+    }
+    return 0;
+}
+
+/* Enters the kernel's or the firmware's sending loop for the window that `frame->index` is in. */
+static void call(struct world *world, struct hart *hart, struct frame *frame)
+{
+    struct shoot *shoot = &world->shoots[frame->slot];
+    uint32_t nr = 0;
+    for (uint32_t id = frame->index; id < window_end(world, shoot, frame->index); id++)
+        nr += targets(world, hart, frame, id);
+    struct csim_counters *counters = &hart->counters;
+    if (nr == 0) {              /* a window without targets costs no call */
+        frame->index = window_end(world, shoot, frame->index);
+        frame->phase = SHOOT_WAIT;
+        return;
+    }
+    counters->remote_fence_calls++;
+    counters->remote_fence_targets += nr;
+    if (shoot->via == CSIM_VIA_SBI)
+        counters->fence_requests += shoot->pages == 0 ? 1 : shoot->pages;
+    world_charge(hart, world_cause(frame->origin, CAUSE_INITIATOR),
+                 call_cycles(world, shoot, nr));
+    frame->phase = SHOOT_SEND;
+    frame->pc = window_end(world, shoot, frame->index);
+}
+
+static void send(struct world *world, struct hart *hart, struct frame *frame)
+{
+    const struct csim_machine *m = &world->params.machine;
+    struct shoot *shoot = &world->shoots[frame->slot];
+    enum cause cause = world_cause(frame->origin, CAUSE_INITIATOR);
+    while (frame->index < frame->pc && !targets(world, hart, frame, frame->index))
+        frame->index++;
+    if (frame->index == frame->pc) {
+        frame->phase = SHOOT_WAIT;
+        return;
+    }
+    uint32_t id = frame->index++;
+    if (id == hart->id) {
+        world_charge(hart, cause,
+                     fence_execute(hart, extent_of(world, shoot), (enum origin)frame->origin));
+        return;
+    }
+    bool sbi = shoot->via == CSIM_VIA_SBI;
+    if (shoot->via == CSIM_VIA_HW) {
+        shoot->pending++;
+        event_push(&world->events, hart->now_cycles, id, EVENT_BROADCAST, frame->slot);
+        return;
+    }
+    world_charge(hart, cause, sbi ? m->sbi_send_cycles : m->imsic_send_cycles);
+    shoot->pending++;
+    hart->counters.ipis++;
+    uint64_t deliver = sbi ? m->sbi_deliver_cycles : m->imsic_deliver_cycles;
+    event_push(&world->events, hart->now_cycles + deliver, id, EVENT_IPI, frame->slot);
+}
+
+void shootdown_step(struct world *world, struct hart *hart, struct frame *frame)
+{
+    struct shoot *shoot = &world->shoots[frame->slot];
+    switch ((enum shoot_phase)frame->phase) {
+    case SHOOT_CALL:
+        call(world, hart, frame);
+        return;
+    case SHOOT_SEND:
+        send(world, hart, frame);
+        return;
+    case SHOOT_WAIT:
+        break;
+    }
+    if (shoot->pending > 0) {
+        hart->blocked = true;
+        return;
+    }
+    if (shoot->ack_at_cycles > hart->now_cycles)
+        world_charge(hart, world_cause(frame->origin, CAUSE_INITIATOR),
+                     shoot->ack_at_cycles - hart->now_cycles);
+    if (frame->index < world->harts_nr) {
+        frame->phase = SHOOT_CALL;
+        return;
+    }
+    hart->shoots_open--;
+    world_pop(hart);
+}
+
+void shootdown_acked(struct world *world, uint32_t slot, uint64_t at_cycles)
+{
+    const struct csim_machine *m = &world->params.machine;
+    struct shoot *shoot = &world->shoots[slot];
+    struct hart *sender = &world->harts[slot / SHOOTS_MAX];
+    uint64_t cost = shoot->via == CSIM_VIA_SBI ? m->sbi_ack_cycles
+                    : shoot->via == CSIM_VIA_IMSIC ? m->imsic_ack_cycles : 0;
+    assert(shoot->pending > 0);
+    if (at_cycles > shoot->ack_at_cycles)
+        shoot->ack_at_cycles = at_cycles;
+    shoot->ack_at_cycles += cost;
+    shoot->pending--;
+    if (shoot->pending == 0 && sender->blocked)
+        world_schedule(world, sender, shoot->ack_at_cycles > sender->now_cycles
+                                          ? shoot->ack_at_cycles : sender->now_cycles);
+}
+
+void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot)
+{
+    struct shoot *shoot = &world->shoots[slot];
+    (void)fence_execute(hart, extent_of(world, shoot), (enum origin)shoot->origin);
+    shootdown_acked(world, slot, world->harts[slot / SHOOTS_MAX].now_cycles);
+}
+
+static uint32_t inbox_room(const struct world *world) { return world->harts_nr * SHOOTS_MAX; }
+
+void shootdown_arrive(struct world *world, struct hart *hart, uint32_t slot, uint64_t at_cycles)
+{
+    assert(hart->inbox_nr < inbox_room(world));
+    uint32_t at = (hart->inbox_first + hart->inbox_nr++) % inbox_room(world);
+    hart->inbox[at] = slot;
+    hart->inbox_at_cycles[at] = at_cycles;
+}
+
+/* Whether the top frame lets an interrupt of this way in, and whether the sender's wait serves
+ * it. */
+static bool interruptible(const struct world *world, const struct hart *hart, uint8_t via,
+                          bool *inline_service)
+{
+    *inline_service = false;
+    if (via == CSIM_VIA_IMSIC && !hart->irqs_on)
+        return false;
+    if (hart->depth == 0)
+        return true;
+    const struct frame *top = &hart->frames[hart->depth - 1];
+    bool in_firmware = false;
+    if (top->kind == FRAME_SERVE)
+        in_firmware = world->shoots[top->index].via == CSIM_VIA_SBI;
+    if (top->kind == FRAME_SHOOT && world->shoots[top->slot].via == CSIM_VIA_SBI) {
+        if (top->phase == SHOOT_WAIT && via == CSIM_VIA_SBI) {
+            *inline_service = true;
+            return true;
+        }
+        in_firmware = true;
+    }
+    return !in_firmware;
+}
+
+/* An idle hart wakes; a walk in flight is lost to the interrupt. */
+static void disturb(struct world *world, struct hart *hart, const struct frame *frame)
+{
+    if (hart->mmu.walking)
+        mmu_abort(&hart->mmu);
+    if (!hart->asleep)
+        return;
+    hart->asleep = false;
+    hart->counters.idle_wakes++;
+    world_charge(hart, world_cause(frame->origin, CAUSE_VICTIM),
+                 world->params.machine.idle_wake_cycles);
+}
+
+bool shootdown_take(struct world *world, struct hart *hart)
+{
+    if (hart->inbox_nr == 0)
+        return false;
+    uint32_t slot = hart->inbox[hart->inbox_first];
+    bool inline_service = false;
+    if (!interruptible(world, hart, world->shoots[slot].via, &inline_service))
+        return false;
+    uint64_t arrived = hart->inbox_at_cycles[hart->inbox_first];
+    hart->counters.ipi_delay_cycles += hart->now_cycles > arrived ? hart->now_cycles - arrived : 0;
+    hart->inbox_first = (hart->inbox_first + 1) % inbox_room(world);
+    hart->inbox_nr--;
+    bool from_user = hart->depth == 0 && hart->stream.user;
+    struct frame *frame = world_push(world, hart, FRAME_SERVE,
+                                     (enum origin)world->shoots[slot].origin);
+    if (frame == 0)
+        return false;
+    frame->index = slot;
+    frame->inline_service = inline_service;
+    frame->interrupt = true;
+    frame->from_user = from_user;
+    frame->sscratch_zero = !from_user;
+    frame->scause = 1;          /* supervisor software interrupt */
+    disturb(world, hart, frame);
+    return true;
+}
+
+void shootdown_ack(struct world *world, struct hart *hart, struct frame *serve)
+{
+    if (serve->acked)
+        return;
+    serve->acked = true;
+    event_push(&world->events, hart->now_cycles, serve->index / SHOOTS_MAX, EVENT_ACK,
+               serve->index);
+}
+
+static void leave(struct world *world, struct hart *hart, struct frame *frame)
+{
+    shootdown_ack(world, hart, frame);
+    uint64_t stall = hart->now_cycles - frame->started_at_cycles;
+    if (!frame->inline_service && !hart->done)
+        world->result->histogram[CSIM_HIST_STALL][histogram_bucket(stall)]++;
+    world_pop(hart);
+}
+
+static void serve_firmware(struct world *world, struct hart *hart, struct frame *frame)
+{
+    const struct shoot *shoot = &world->shoots[frame->index];
+    enum cause cause = world_cause(frame->origin, CAUSE_VICTIM);
+    if (frame->phase == SERVE_ENTER) {
+        if (!frame->inline_service)
+            world_charge(hart, cause, world->params.machine.sbi_handler_cycles);
+        frame->phase = SERVE_CHECKED;
+        return;
+    }
+    world_charge(hart, cause,
+                 fence_execute(hart, extent_of(world, shoot), (enum origin)frame->origin));
+    leave(world, hart, frame);
+}
+
+void shootdown_serve_step(struct world *world, struct hart *hart, struct frame *frame)
+{
+    const struct csim_machine *m = &world->params.machine;
+    const struct shoot *shoot = &world->shoots[frame->index];
+    if (shoot->via == CSIM_VIA_SBI) {
+        serve_firmware(world, hart, frame);
+        return;
+    }
+    enum cause cause = world_cause(frame->origin, CAUSE_VICTIM);
+    switch ((enum serve_phase)frame->phase) {
+    case SERVE_ENTER:
+        hart->irqs_on = false;
+        frame->phase = SERVE_CHECKED;
+        world_charge(hart, cause, m->trap_entry_cycles);
+        world_push_handler(world, hart, CSIM_EARLY_TRAP, 0, 0, ORIGIN_TRAP);
+        return;
+    case SERVE_CHECKED:
+        frame->phase = SERVE_SAVED;
+        world_push_stack_store(world, hart, 0);
+        return;
+    case SERVE_SAVED:
+        frame->phase = SERVE_FENCED;
+        frame->sscratch_zero = false;
+        world_charge(hart, cause, m->imsic_handler_cycles);
+        world_push_handler(world, hart, CSIM_IPI, shoot->va, shoot->pages,
+                           (enum origin)frame->origin);
+        return;
+    case SERVE_FENCED:
+        world_charge(hart, cause, m->sret_cycles);
+        leave(world, hart, frame);
+        return;
+    }
+}

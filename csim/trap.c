@@ -1,0 +1,130 @@
+/* trap.c: handle_exception in its order: swap with sscratch, the policy's check, the overflow test
+ * and the register save onto the kernel stack (a store through the TLB), sscratch cleared, the C
+ * handler, the return.
+ *
+ * Source: linux 6.12, arch/riscv/kernel/entry.S. sscratch is nonzero from the first instruction
+ * until after the save: a fault in that window is taken for one from user mode, so the check is
+ * skipped. A fault that nobody resolves nests until the frames run out, which is a verdict, not a
+ * hang.
+ */
+#include "trap.h"
+
+#include "rv.h"
+
+enum trap_phase { TRAP_ENTERED, TRAP_CHECKED, TRAP_SAVED, TRAP_HANDLED };
+
+/* csrrw, bnez, csrr before the check begins */
+enum { PROLOGUE_INSTRUCTIONS = 3 };
+
+static bool in_window(const struct hart *hart)
+{
+    for (uint32_t i = 0; i < hart->depth; i++) {
+        const struct frame *frame = &hart->frames[i];
+        if (frame->kind == FRAME_TRAP && frame->phase < TRAP_SAVED)
+            return true;
+    }
+    return false;
+}
+
+static struct frame *enter(struct world *world, struct hart *hart, uint32_t scause, uint64_t va,
+                           enum origin origin)
+{
+    bool window = in_window(hart);
+    struct frame *frame = world_push(world, hart, FRAME_TRAP, origin);
+    if (frame == 0)
+        return 0;
+    frame->scause = scause;
+    frame->va = va;
+    frame->sscratch_zero = !window;
+    hart->irqs_on = false;
+    return frame;
+}
+
+void trap_fault(struct world *world, struct hart *hart, uint32_t scause, uint64_t va)
+{
+    struct frame *frame = enter(world, hart, scause, va, ORIGIN_FAULT);
+    if (frame == 0)
+        return;
+    hart->counters.traps_kernel_fault++;
+    world_charge(hart, CAUSE_LAZY_FAULT, world->params.machine.trap_entry_cycles +
+                                             world_instructions(world, PROLOGUE_INSTRUCTIONS));
+}
+
+void trap_interrupt(struct world *world, struct hart *hart, uint32_t scause, bool from_user)
+{
+    struct frame *frame = enter(world, hart, scause, 0, ORIGIN_TRAP);
+    if (frame == 0)
+        return;
+    frame->interrupt = true;
+    frame->from_user = from_user;
+    frame->sscratch_zero = frame->sscratch_zero && !from_user;
+    hart->counters.traps_interrupt++;
+    hart->counters.traps_user += from_user;
+}
+
+/* The save: a store to the top page of the current stack. */
+static void save(struct world *world, struct hart *hart, struct frame *trap)
+{
+    const struct csim_machine *m = &world->params.machine;
+    if (!trap->interrupt)
+        world_charge(hart, CAUSE_LAZY_FAULT, world_instructions(world, m->trap_save_instructions));
+    world_push_stack_store(world, hart, 0);
+}
+
+static void resolved(struct world *world, struct hart *hart, const struct frame *trap)
+{
+    world_charge(hart, world_cause(trap->origin, CAUSE_LAZY_FAULT),
+                 world->params.machine.sret_cycles);
+    hart->counters.retries++;
+    world_pop(hart);
+}
+
+static void check(struct world *world, struct hart *hart, struct frame *frame)
+{
+    hart->trap_result = TRAP_FALL_THROUGH;
+    frame->phase = TRAP_CHECKED;
+    if (frame->sscratch_zero)
+        hart->counters.early_checks++;
+    world_push_handler(world, hart, CSIM_EARLY_TRAP, frame->va, 1, (enum origin)frame->origin);
+}
+
+static void handle_fault(struct world *world, struct hart *hart, struct frame *frame)
+{
+    hart->counters.kernel_faults_c++;
+    frame->phase = TRAP_HANDLED;
+    hart->trap_result = TRAP_FAIL;
+    world_push_handler(world, hart, CSIM_KERNEL_FAULT, frame->va, 1, (enum origin)frame->origin);
+}
+
+void trap_step(struct world *world, struct hart *hart, struct frame *frame)
+{
+    switch ((enum trap_phase)frame->phase) {
+    case TRAP_ENTERED:
+        check(world, hart, frame);
+        return;
+    case TRAP_CHECKED:
+        if (hart->trap_result == TRAP_RETRY && !frame->interrupt) {
+            hart->counters.early_checks_retried++;
+            resolved(world, hart, frame);
+            return;
+        }
+        frame->phase = TRAP_SAVED;
+        save(world, hart, frame);
+        return;
+    case TRAP_SAVED:
+        if (frame->interrupt)
+            world_pop(hart);       /* the C handler is the workload's */
+        else
+            handle_fault(world, hart, frame);
+        return;
+    case TRAP_HANDLED:
+        if (hart->trap_result != TRAP_RETRY) {
+            world_verdict(world, hart, CSIM_OOPS, frame->va);
+            return;
+        }
+        world_charge(hart, CAUSE_LAZY_FAULT,
+                     world_instructions(world, world->params.machine.trap_exit_instructions));
+        resolved(world, hart, frame);
+        return;
+    }
+}
