@@ -1,0 +1,484 @@
+"""Predicted beside counted: remote fences and local fences of real kernels, row by row.
+
+For every row of a table of counts the engine runs the recorded work of that row under the policy
+the kernel had, on a machine that caches no invalid translation and shows every PTE store at once,
+as QEMU does. The work is a recording where there is one; otherwise it is built from the row's own
+event counts: so many maps, frees and purges. What is compared:
+
+* several harts: calls for a remote fence of a kernel range (``rf_kern``) and the harts they
+  address (``kernel targets`` = ``rf_targets`` - harts x ``rf_full``);
+* one hart: the fences by address and the full ones that ``preventive`` has more than ``mark``;
+* everywhere: page faults of the kernel on kernel addresses, of which there are none.
+
+A row that cannot be scored says why; nothing is fitted to the counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from pysim import engine, ftrace, kernel_counts, machines, ops, policies, workloads
+from pysim.engine import Question, Result
+from pysim.errors import InputError
+from pysim.ftrace import PAGE_BYTES, Alloc, Event, Free, Purge, Trace
+from pysim.kernel_counts import EVENTS_NAME, TRACE_NAME, Counted
+from pysim.machines import Machine
+from pysim.workloads import Workload, replay
+from pysim.workloads.recovery import Recovery, recover
+
+POLICIES: Final[Mapping[str, tuple[str, bool]]] = {
+    "preventive": ("preventive-range", False),
+    "mark": ("mark-6.12", False),
+    "mark+svvptc": ("mark-6.12", True),
+}
+"""The kernels of the tables -> our policy, and whether the CPU had Svvptc."""
+
+FORKS: Final = ("fork", "forkpin0", "forkpar", "forkburst", "forkexec", "threads")
+"""Their maps are kernel stacks of 4 pages. Source: linux 6.12, VMAP_STACK, THREAD_SIZE_ORDER 2."""
+
+FIXED_PAGES: Final = {"tv_fix1": 1, "tv_fix1t": 1, "tv_fix16": 16}
+"""Pages of each map these tests make. Source: linux lib/test_vmalloc.c, fix_size_alloc_test."""
+
+NO_MAPS: Final = ("idle", "pf_anon", "pf_file", "lat_mmap", "mprotect", "ctxsw")
+OTHERS: Final = ("boot", "bpf", "sockfilter", "bpfmap", "modload", "tv_rand", "tv_vmram",
+                 "tv_pcpu")
+WORKLOADS: Final = (*FORKS, *FIXED_PAGES, *NO_MAPS, *OTHERS)
+
+VMRAM_BLOCKS: Final = 4
+"""tv_vmram: reservations that are blocks, not maps, are at most this many (data/kernel README)."""
+
+_STACK_PAGES: Final = 4
+_STEP_NS: Final = 10_000
+_BASE_VA: Final = 0xFF20000000000000
+_PURGE_PAGES: Final = 1 << 20
+"""A purge is one range over everything gathered, in effect full (data/kernel README)."""
+
+
+# ---- rows -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One number of a kernel beside ours; ``reason`` says why it is not scored, if so."""
+
+    file: str
+    policy: str
+    harts: int
+    workload: str
+    rep: str
+    what: str
+    measured: int | None
+    predicted: int | None
+    tolerance: int = 0
+    reason: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """``equal``, ``differs``, or ``not scored``."""
+        if self.reason or self.measured is None or self.predicted is None:
+            return "not scored"
+        return "equal" if abs(self.measured - self.predicted) <= self.tolerance else "differs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelReport:
+    """Every comparison of a folder, in the order of its files."""
+
+    rows: tuple[Row, ...] = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was scored and nothing scored differs."""
+        outcomes = Counter(row.outcome for row in self.rows)
+        return bool(outcomes["equal"]) and not outcomes["differs"]
+
+    def text(self, form: str = "simple", *, every: bool = False) -> str:
+        """Return a summary, what differs and why rows are not scored; with ``every``, each row.
+
+        ``form`` is a tabulate format.
+        """
+        from tabulate import tabulate
+
+        def table(headers: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+            return str(tabulate(list(lines), headers=list(headers), tablefmt=form))
+
+        groups: dict[tuple[str, str, int, str], Counter[str]] = defaultdict(Counter)
+        for row in self.rows:
+            groups[row.file, row.policy, row.harts, row.what][row.outcome] += 1
+        total = Counter(row.outcome for row in self.rows)
+        parts = [
+            table(("file", "policy", "harts", "what", "equal", "differs", "not scored"),
+                  ((*key, n["equal"], n["differs"], n["not scored"])
+                   for key, n in groups.items())),
+            f"{total['equal']} of {total['equal'] + total['differs']} scored numbers are equal, "
+            f"{total['not scored']} are not scored",
+        ]
+        headers = ("file", "policy", "harts", "workload", "rep", "what", "measured", "predicted",
+                   "outcome")
+        shown = self.rows if every else [r for r in self.rows if r.outcome == "differs"]
+        if shown:
+            parts.append(table(headers, (
+                (r.file, r.policy, r.harts, r.workload, r.rep, r.what, r.measured, r.predicted,
+                 r.outcome + (f": {r.reason}" if r.reason else "")
+                 + (f" (within {r.tolerance})" if r.tolerance else ""))
+                for r in shown)))
+        reasons = Counter((r.what, r.reason) for r in self.rows if r.reason)
+        if reasons and not every:
+            parts.append(table(("not scored", "rows", "because"), (
+                (what, times, why) for (what, why), times in reasons.most_common())))
+        return "\n\n".join(parts) + "\n"
+
+
+# ---- the machine and the question ---------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def qemu(*, svvptc: bool = False, via: str = "sbi") -> Machine:
+    """Return the emulated machine of the tables, as far as counts depend on it.
+
+    Sv57, 16-bit ASIDs, no invalid translation cached, stores seen at once, OpenSBI's limit of one
+    page. Source: data/kernel README (QEMU 10 virt, OpenSBI 1.6); the rest, which no count depends
+    on, is the preset rocket's.
+    """
+    return machines.load("rocket").override({
+        "levels": 5, "asid_bits": 16, "svvptc": svvptc, "via": via,
+        "inv_l1": False, "inv_l2": False, "inv_pwc": False, "inv_nonleaf_range": False,
+        "inv_line_capture": 1, "prefetch_next_line": False,
+        "store_drain_cycles": 0, "coherence_cycles": 0,
+        "sbi_range_limit_bytes": 4096, "sbi_window_harts": 64,
+    }, where="data/kernel README: QEMU 10 virt")
+
+
+@lru_cache(maxsize=1)
+def _quiet() -> Workload:
+    """Return a workload that does nothing but the recording."""
+    return workloads.load("idle").override({
+        "vmalloc_per_s": 0, "user_faults_per_s": 0, "ticks_hz": 0, "interrupts_per_s": 0,
+        "speculative_walks_per_mcycle": 0,
+    })
+
+
+@lru_cache(maxsize=8)
+def _program(policy: str) -> ops.Program:
+    return ops.lower(policies.find(policy), nr_cpus=64)
+
+
+def question(trace: Trace, policy: str, machine: Machine, harts: int) -> Question:
+    """Return the run of a recording on a machine where nothing else happens."""
+    made = replay.build(recover(trace), replay.Settings(harts=harts, levels=machine.levels,
+                                                        traced_mhz=1))
+    program, quiet = _program(policy), _quiet()
+    work = quiet.c_values(machine, 1, harts) | {"synthetic": 0}
+    work["useful_cycles"] = max(quiet.visit_cycles, made.useful_cycles)
+    params = engine.pack("csim_params", {
+        "harts": harts, "nr_cpus": 64, "global_lock": 0, "livelock_retries": 1000,
+        "machine": machine.c_values(), "workload": work,
+    })
+    return Question(params=params, header=program.header, ops=program.ops, items=made.items,
+                    gates=made.gates)
+
+
+# ---- recordings made from counts ----------------------------------------------------------------
+
+
+def counted_trace(
+    name: str, harts: int, sizes: Sequence[int], frees: int = 0, purges: int = 0
+) -> Trace:
+    """Return the recording of a row that has none: maps of ``sizes`` pages, frees, then purges."""
+    events: list[Event] = []
+    va = _BASE_VA
+    starts = []
+
+    def head() -> tuple[int, int, int, bool]:
+        return len(events) * _STEP_NS, 0, 1, False
+
+    for pages in sizes:
+        events.append(Alloc(*head(), va, (pages + 1) * PAGE_BYTES, 1, _BASE_VA, False))
+        starts.append(va)
+        va += (pages + 1) * PAGE_BYTES
+    events += [Free(*head(), start, 0, 0) for start in islice(starts, frees)]
+    for _ in range(purges):
+        events.append(Purge(*head(), _BASE_VA, _BASE_VA + _PURGE_PAGES * PAGE_BYTES, 0))
+    return Trace(name=name, events=tuple(events), tally=ftrace.Tally(harts_announced=harts))
+
+
+def fitted_boot(boot: Recovery, maps: int, harts: int) -> Trace:
+    """Return a recorded boot with as many maps as another boot counted, changed at its end."""
+    events = list(boot.trace.events)
+    areas = list(boot.areas)
+    while len(areas) > maps:
+        at = max(area.made_at for area in areas if area.freed_at > len(events))
+        areas = [area for area in areas if area.made_at != at]
+        del events[at]
+    last = events[-1]
+    va = max(area.end_va for area in boot.areas if area.va < kernel_counts.MODULES_FIRST)
+    events += [Alloc(last.at_ns, 0, 1, False, va + n * 8 * PAGE_BYTES,
+                     (_STACK_PAGES + 1) * PAGE_BYTES, 1, 0, False)
+               for n in range(maps - len(areas))]
+    return Trace(name=boot.trace.name, events=tuple(events),
+                 tally=ftrace.Tally(harts_announced=harts))
+
+
+# ---- a folder -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """The sizes of a row's maps in pages, and why they are not known, if so."""
+
+    pages: tuple[int, ...]
+    unknown: str = ""
+
+
+def _unknown(maps: int, why: str) -> _Sizes:
+    """Return sizes that only keep the number of maps; what depends on them is not scored."""
+    return _Sizes(pages=(1,) * maps, unknown=why)
+
+
+@dataclass(kw_only=True)
+class _Folder:
+    """Tables, recordings and event logs of one folder, and the runs made for them."""
+
+    tables: list[list[Counted]]
+    recordings: dict[tuple[str, str, int, str], Recovery]  # policy, via, harts, workload
+    logs: list[Path]
+    simulate: Callable[[Question], Result]
+    ran: dict[str, Result] = field(default_factory=dict)
+
+    @cached_property
+    def base(self) -> dict[tuple[str, str, str, int, str, str], Counted]:
+        """Rows of ``mark`` to subtract: by file, via, boot, harts, workload, repetition."""
+        return {(r.file, r.via, r.boot, r.harts, r.workload, r.rep): r
+                for table in self.tables for r in table if r.policy == "mark" and not r.negative}
+
+    def run(self, trace: Trace, policy: str, machine: Machine, harts: int) -> Result:
+        """Run a recording; equal questions run once."""
+        asked = question(trace, policy, machine, harts)
+        if asked.key not in self.ran:
+            self.ran[asked.key] = self.simulate(asked)
+        return self.ran[asked.key]
+
+    def recording(self, workload: str, harts: int, policy: str = "") -> Recovery | None:
+        """Return a recording of the workload: this policy's and so many harts', if there is one."""
+        mine = [(p == policy, -n, recovery) for (p, _, n, w), recovery in self.recordings.items()
+                if w == workload and n == harts]
+        return max(mine, key=lambda found: found[:2])[2] if mine else None
+
+    # ---- what a row's maps were ----
+
+    def sizes(self, row: Counted) -> _Sizes:
+        """Return the sizes of a row's maps, from recordings or from what the test is."""
+        maps = row["alloc_vmap_area"]
+        if row.workload == "tv_vmram":
+            maps += row["ops"]
+            return _unknown(maps, "the sizes of vm_map_ram's maps were not recorded")
+        if row.workload == "tv_pcpu":
+            return _unknown(maps, "percpu populates were not recorded")
+        if row.workload in FORKS or not maps:
+            return _Sizes(pages=(_STACK_PAGES,) * maps)
+        if row.workload in FIXED_PAGES:
+            return self._fixed_sizes(row)
+        return self._recorded_sizes(row)
+
+    def _recorded_sizes(self, row: Counted) -> _Sizes:
+        maps = row["alloc_vmap_area"]
+        recovery = self.recording(row.workload, row.harts)
+        if row.workload == "tv_rand":
+            return _unknown(maps, "sizes are random, and not of this repetition")
+        if recovery is None:
+            return _unknown(maps, "the sizes of these maps were not recorded")
+        recorded = [area.pages for area in recovery.areas]
+        traced_ops = self.traced_ops(row.workload, row.harts)
+        if not recorded or traced_ops is None or maps * traced_ops != len(recorded) * row["ops"]:
+            return _unknown(maps, f"recorded with {len(recorded)} maps, this row has {maps}")
+        return _Sizes(pages=tuple(recorded[n % len(recorded)] for n in range(maps)))
+
+    def _fixed_sizes(self, row: Counted) -> _Sizes:
+        """A test's maps are of one size; before them its module is loaded, as in tv_rand."""
+        maps, own = row["alloc_vmap_area"], (FIXED_PAGES[row.workload],) * row["ops"]
+        extra = maps - len(own)
+        recovery = self.recording("tv_rand", row.harts)
+        ops_nr = self.traced_ops("tv_rand", row.harts)
+        if recovery is None or ops_nr is None or len(recovery.areas) - ops_nr != extra:
+            return _unknown(maps, "the sizes of the module's own areas were not recorded")
+        return _Sizes(pages=(*(area.pages for area in islice(recovery.areas, extra)), *own))
+
+    def traced_ops(self, workload: str, harts: int) -> int | None:
+        """Return the operations of a recorded workload, from the table of the traced runs."""
+        return next((r["ops"] for table in self.tables for r in table
+                     if r.traced and (r.workload, r.harts) == (workload, harts)), None)
+
+    # ---- what a row's work was ----
+
+    def trace(self, row: Counted) -> tuple[Trace, str]:
+        """Return the work of a row as a recording, and why it is not the row's, if so."""
+        purges = row["__purge_vmap_area_lazy"]
+        maps, flushed = row["alloc_vmap_area"], row["ftkr_calls"]
+        own = maps if row.policy == "preventive" else 0
+        if row.traced:
+            found = self.recordings.get((row.policy, row.via, row.harts, row.workload))
+            if found is None:
+                return counted_trace("counts", row.harts, self.sizes(row).pages, 0, 0), (
+                    "the recording of this run is not in the folder")
+            have = (len(found.areas), len(found.purged))
+            want = (maps, flushed - own)
+            return found.trace, "" if have == want else (
+                f"recorded are {have[0]} maps and {have[1]} purges, counted {want[0]} and "
+                f"{want[1]}: the windows differ")
+        if row.workload == "boot" and row.harts > 1:
+            boot = self.recording("boot", row.harts, row.policy)
+            if boot is None:
+                return counted_trace("counts", row.harts, self.sizes(row).pages, 0, purges), (
+                    f"no recorded boot on {row.harts} harts says how many maps came before them")
+            return fitted_boot(boot, maps, row.harts), ""
+        sizes = self.sizes(row)
+        frees = min(maps, row["free_vmap_area_noflush"])
+        if row.workload == "tv_pcpu":
+            return counted_trace("counts", row.harts, sizes.pages, frees, flushed - own), (
+                "percpu populates are known only by the calls they make (ftkr_calls)")
+        wrong = "" if row.workload == "tv_vmram" or flushed == own + purges else (
+            f"{own} maps and {purges} purges should flush, flush_tlb_kernel_range was entered "
+            f"{flushed} times: a purge found nothing, or the window cut one in two")
+        return counted_trace("counts", row.harts, sizes.pages, frees, purges), wrong
+
+    # ---- rows ----
+
+    def compare(self, row: Counted) -> Iterable[Row]:
+        """Compare one row of a table; what is not modelled is said once."""
+        unmodelled = ""
+        if row.policy not in POLICIES:
+            unmodelled = f"not modelled: policy {row.policy!r}"
+        elif row.workload not in WORKLOADS:
+            unmodelled = f"not modelled: workload {row.workload!r}"
+        if unmodelled:
+            yield self.row(row, "rf_kern", row["rf_kern"], None, reason=unmodelled)
+            return
+        policy, svvptc = POLICIES[row.policy]
+        machine = qemu(svvptc=svvptc, via=row.via)
+        trace, wrong = self.trace(row)
+        result = self.run(trace, policy, machine, row.harts) if trace.events else None
+        if result is not None and result.verdict != "ran":
+            wrong = ""  # scored, and wrong: no kernel of the tables died
+        predicted = _predicted(result)
+        if row.harts > 1:
+            yield from self.several(row, predicted, wrong)
+        if row.policy == "preventive" and (row.harts == 1 or row.via == "imsic"):
+            yield from self.alone(row, predicted, wrong)
+        if not row.negative:
+            yield self.row(row, "pf_S_k", row["pf_S_k"], predicted["traps_kernel_fault"])
+
+    def several(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
+        """Compare remote fences."""
+        calls = predicted["remote_fence_calls"]
+        if row.via == "imsic":  # the kernel's own IPIs: no SBI call is made
+            yield self.row(row, "ftkr_calls", row["ftkr_calls"], calls, reason=wrong)
+            return
+        tolerance = VMRAM_BLOCKS if row.workload == "tv_vmram" and row.policy == "preventive" else 0
+        yield self.row(row, "rf_kern", row["rf_kern"], calls, tolerance=tolerance, reason=wrong)
+        if not wrong and row["rf_user"]:
+            wrong = "user fences address the harts a process ran on, and are not told apart"
+        yield self.row(row, "kernel targets", row["rf_targets"] - row.harts * row["rf_full"],
+                       predicted["remote_fence_targets"], tolerance=tolerance * row.harts,
+                       reason=wrong)
+
+    def alone(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
+        """Compare what ``preventive`` fences more than ``mark`` did in the same repetition."""
+        key = (row.file, row.via, row.boot, row.harts, row.workload)
+        base = self.base.get((*key, row.rep))
+        wrong = wrong or self.sizes(row).unknown
+        if base is None:
+            yield self.row(row, "S_addr added", None, predicted["fences_addr"],
+                           reason=wrong or "no repetition of `mark` to subtract")
+            return
+        later = {self.base[k]["S_addr"] for k in self.base if k[:5] == key and k[5] != "0"}
+        spread = len(later) > 1 and "`mark` itself varies between repetitions"
+        marked = self.run(self.trace(base)[0], *self.marked(base)) if base[
+            "alloc_vmap_area"] + base["__purge_vmap_area_lazy"] else None
+        without = _predicted(marked)
+        yield self.row(row, "S_addr added", row["S_addr"] - base["S_addr"],
+                       predicted["fences_addr"] - without["fences_addr"],
+                       reason=wrong or spread or "")
+        purges = base["__purge_vmap_area_lazy"] - row["__purge_vmap_area_lazy"]
+        differs = purges and ("frees of BPF and modules flush whole too, and `mark` purged another "
+                              "number of times")
+        yield self.row(row, "S_full added", row["S_full"] - base["S_full"],
+                       predicted["fences_full"] - without["fences_full"],
+                       reason=wrong or differs or "")
+
+    @staticmethod
+    def marked(row: Counted) -> tuple[str, Machine, int]:
+        return POLICIES["mark"][0], qemu(via=row.via), row.harts
+
+    @staticmethod
+    def row(row: Counted, what: str, measured: int | None, predicted: int | None, *,
+            tolerance: int = 0, reason: str = "") -> Row:
+        policy = row.policy + (f" ({row.negative})" if row.negative else "") + (
+            " (imsic)" if row.via == "imsic" else "")
+        return Row(file=row.file, policy=policy, harts=row.harts, workload=row.workload,
+                   rep=f"{row.boot} {row.rep}".strip(), what=what, measured=measured,
+                   predicted=predicted, tolerance=tolerance, reason=reason)
+
+    def log(self, path: Path) -> Iterable[Row]:
+        """Compare the windows of an event log, whose maps and purges are known one by one."""
+        name = EVENTS_NAME.match(path.name)
+        assert name is not None
+        harts, policy = int(name["harts"]), name["policy"]
+        for window in kernel_counts.read_events(path):
+            modelled = policy in POLICIES
+            counters = _predicted(None)
+            if window.events and modelled:
+                ours, svvptc = POLICIES[policy]
+                counters = _predicted(self.run(window.trace(path.name, harts), ours, qemu(
+                    svvptc=svvptc, via=name["via"] or "sbi"), harts))
+            for what, measured, counter in (
+                ("rf_kern", window.calls, "remote_fence_calls"),
+                ("kernel targets", window.targets, "remote_fence_targets"),
+            ):
+                yield Row(file=path.name, policy=policy, harts=harts, workload=window.workload,
+                          rep="", what=what, measured=measured,
+                          predicted=counters[counter] if modelled else None,
+                          reason="" if modelled else f"not modelled: policy {policy!r}")
+
+
+def _predicted(result: Result | None) -> Mapping[str, int]:
+    """Return the counters of a run that ended well; -1 everywhere for one that did not."""
+    if result is None:
+        return defaultdict(int)
+    if result.verdict != "ran":
+        return defaultdict(lambda: -1)
+    return result.counters
+
+
+def validate_kernel(
+    directory: str | Path, *, simulate: Callable[[Question], Result] = engine.simulate
+) -> KernelReport:
+    """Predict the counts of every table and event log in a folder (and in its ``traces``).
+
+    Raises InputError when there is no table of counts, or a file cannot be read.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise InputError(str(root), "", "is not a folder")
+    files = sorted(path for place in (root, root / "traces") if place.is_dir()
+                   for path in place.iterdir())
+    tables = [kernel_counts.read_counts(path) for path in files
+              if path.name.startswith("counts") and path.suffix == ".csv"]
+    logs = [path for path in files if EVENTS_NAME.match(path.name)]
+    if not any(tables):
+        raise InputError(str(root), "", "no table of counts (counts*.csv) in it")
+    recordings = {}
+    for path in files:
+        name = TRACE_NAME.match(path.name)
+        if name is not None:
+            recordings[name["policy"], name["via"] or "sbi", int(name["harts"]),
+                       name["workload"]] = replay.recovered(str(path))
+    folder = _Folder(tables=tables, recordings=recordings, logs=logs, simulate=simulate)
+    rows = [compared for table in tables for row in table for compared in folder.compare(row)]
+    rows += [compared for path in logs for compared in folder.log(path)]
+    return KernelReport(rows=tuple(rows))

@@ -1,0 +1,370 @@
+"""Predicted beside counted: read right, compared right, and equal where a row can be scored."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pysim import engine, ftrace, kernel_counts, machines, ops, policies
+from pysim import validate_kernel as vk
+from pysim.engine import Question, Result
+from pysim.errors import InputError
+from pysim.workloads.recovery import recover
+
+COLUMNS = ("policy", "boot_id", "smp", "workload", "rep", "ops", "S_full", "S_addr", "rf_kern",
+           "rf_user", "rf_full", "rf_targets", "pf_S_k", "alloc_vmap_area",
+           "free_vmap_area_noflush", "__purge_vmap_area_lazy", "ftkr_calls")
+ROW = dict.fromkeys(COLUMNS, 0) | {"policy": "mark", "boot_id": "m", "smp": 2, "workload": "fork",
+                                   "ops": 10}
+SMALL = Path(__file__).parent / "data" / "kernel"
+PACKAGED = ftrace.find("riscv-6.12-mark-smp2-forkburst")
+
+
+def table(*rows: dict[str, Any], leave_out: str = "") -> str:
+    out = io.StringIO()
+    columns = [c for c in [*COLUMNS, *{k for r in rows for k in r} - {*COLUMNS}] if c != leave_out]
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def preventive(maps: int, purges: int = 0, **changes: Any) -> dict[str, Any]:
+    """A row of a preventive kernel whose counts obey the rule of one call a map and a purge."""
+    calls = maps + purges
+    row = ROW | {"policy": "preventive", "alloc_vmap_area": maps, "__purge_vmap_area_lazy": purges,
+                 "free_vmap_area_noflush": maps, "ftkr_calls": calls, "rf_kern": calls}
+    row |= changes
+    return row | {"rf_targets": row["rf_kern"] * row["smp"]}
+
+
+PREVENTIVE_OPS = ops.lower(policies.find("preventive-range"), nr_cpus=64).ops
+KINDS = {number: name for name, number in engine.ITEMS.items()}
+
+
+def naive(question: Question) -> Result:
+    """Count what the kernel would ask for, without any machine: another way to the number."""
+    harts = engine.ffi.from_buffer("struct csim_params *", question.params).harts
+    items = np.frombuffer(question.items, dtype=engine.layout("struct csim_item"))
+    items = sorted(items, key=lambda item: int(item["order"]))
+    up = harts - sum(KINDS[int(item["kind"])] == "online" for item in items)
+    counts: Counter[str] = Counter()
+    for item in items:
+        kind = KINDS[int(item["kind"])]
+        up += kind == "online"
+        if kind == "purge" or (kind == "map" and question.ops == PREVENTIVE_OPS):
+            if up > 1:
+                counts["remote_fence_calls"] += 1
+                counts["remote_fence_targets"] += up
+            elif item["pages"] > 64:
+                counts["fences_full"] += 1
+            else:
+                counts["fences_addr"] += int(item["pages"])
+    return Result(verdict="ran", verdict_hart=0, verdict_at_cycles=0, verdict_va=0,
+                  counters={c.name: counts[c.name] for c in engine.COUNTERS}, histograms={})
+
+
+def judged(folder: Path, *rows: dict[str, Any], simulate: Any = naive) -> list[vk.Row]:
+    (folder / "counts_x.csv").write_text(table(*rows))
+    return list(vk.validate_kernel(folder, simulate=simulate).rows)
+
+
+def outcome(rows: list[vk.Row], what: str) -> tuple[int | None, int | None, str]:
+    found = [(r.measured, r.predicted, r.outcome) for r in rows if r.what == what]
+    assert len(found) == 1, rows
+    return found[0]
+
+
+# ---- rules --------------------------------------------------------------------------------------
+
+
+def test_several_harts_call_once_for_each_map_and_purge(tmp_path: Path) -> None:
+    rows = judged(tmp_path, preventive(7, 3, smp=4))
+    assert outcome(rows, "rf_kern") == (10, 10, "equal")
+    assert outcome(rows, "kernel targets") == (40, 40, "equal")
+    assert outcome(rows, "pf_S_k") == (0, 0, "equal")
+
+
+def test_a_count_that_is_off_by_one_differs(tmp_path: Path) -> None:
+    rows = judged(tmp_path, preventive(7, 3, rf_kern=11))
+    assert outcome(rows, "rf_kern") == (11, 10, "differs")
+    report = vk.KernelReport(rows=tuple(rows))
+    assert not report.ok
+    assert "differs" in report.text()
+    assert "11" in report.text()
+
+
+def test_mark_calls_for_purges_only(tmp_path: Path) -> None:
+    rows = judged(tmp_path, ROW | {"alloc_vmap_area": 50, "__purge_vmap_area_lazy": 4, "rf_kern": 4,
+                                   "ftkr_calls": 4, "rf_targets": 8})
+    assert outcome(rows, "rf_kern") == (4, 4, "equal")
+
+
+def test_full_and_user_fences_are_no_kernel_targets(tmp_path: Path) -> None:
+    rows = judged(tmp_path, preventive(5, rf_full=2) | {"rf_targets": 14})
+    assert outcome(rows, "kernel targets") == (10, 10, "equal")
+    rows = judged(tmp_path, preventive(5, rf_user=2))
+    assert outcome(rows, "kernel targets")[2] == "not scored"
+    assert outcome(rows, "rf_kern")[2] == "equal"
+
+
+def test_blocks_of_vm_map_ram_may_be_reserved_without_a_map(tmp_path: Path) -> None:
+    for calls, wanted in ((136, "equal"), (140, "equal"), (132, "equal"), (131, "differs")):
+        rows = judged(tmp_path, preventive(8, workload="tv_vmram", ops=128, rf_kern=calls))
+        assert outcome(rows, "rf_kern")[2] == wanted
+
+
+def test_a_row_whose_own_events_disagree_is_not_scored(tmp_path: Path) -> None:
+    rows = judged(tmp_path, preventive(5, 2, ftkr_calls=6, rf_kern=6))
+    measured, predicted, verdict = outcome(rows, "rf_kern")
+    assert (measured, predicted, verdict) == (6, 7, "not scored")
+    assert "entered 6 times" in next(r.reason for r in rows if r.what == "rf_kern")
+
+
+@pytest.mark.parametrize(("sizes", "addr", "full"), [
+    ({"workload": "fork"}, 12, 0), ({"workload": "threads"}, 12, 0)])
+def test_one_hart_fences_page_by_page(
+    tmp_path: Path, sizes: dict[str, Any], addr: int, full: int
+) -> None:
+    base = ROW | {"smp": 1, "S_addr": 100, "S_full": 9, "alloc_vmap_area": 5} | sizes
+    rows = judged(tmp_path, base, preventive(3, smp=1, S_addr=112, S_full=9, rf_kern=0, **sizes))
+    assert outcome(rows, "S_addr added") == (12, addr, "equal")
+    assert outcome(rows, "S_full added") == (0, full, "equal")
+
+
+def test_a_test_of_fixed_size_needs_the_modules_own_areas(tmp_path: Path) -> None:
+    base = ROW | {"smp": 1, "workload": "tv_fix16", "ops": 2, "alloc_vmap_area": 2}
+    rows = judged(tmp_path, base, preventive(2, smp=1, workload="tv_fix16", ops=2, S_addr=32,
+                                             rf_kern=0))
+    assert outcome(rows, "S_addr added") == (32, 2, "not scored")
+
+
+def test_a_base_that_varies_by_itself_is_not_subtracted(tmp_path: Path) -> None:
+    bases = [ROW | {"smp": 1, "rep": rep, "S_addr": 100 + rep} for rep in range(3)]
+    rows = judged(tmp_path, *bases, preventive(1, smp=1, rep=1, S_addr=105, rf_kern=0))
+    assert outcome(rows, "S_addr added") == (4, 4, "not scored")
+    assert outcome(rows, "S_full added")[2] == "equal"
+
+
+def test_without_mark_nothing_is_subtracted(tmp_path: Path) -> None:
+    rows = judged(tmp_path, preventive(1, smp=1, S_addr=105, rf_kern=0))
+    assert outcome(rows, "S_addr added") == (None, 4, "not scored")
+
+
+@pytest.mark.parametrize("change", [{"policy": "hopeful"}, {"workload": "doom"}])
+def test_what_is_not_known_is_not_modelled(tmp_path: Path, change: dict[str, str]) -> None:
+    rows = judged(tmp_path, preventive(1) | change)
+    assert [row.outcome for row in rows] == ["not scored"]
+    assert rows[0].reason.startswith("not modelled: ")
+    assert next(iter(change.values())) in rows[0].reason
+    assert not vk.KernelReport(rows=tuple(rows)).ok  # nothing was scored
+
+
+def test_imsic_rows_count_broadcasts_and_every_harts_fences(tmp_path: Path) -> None:
+    base = ROW | {"ipi": "imsic", "alloc_vmap_area": 3, "S_addr": 50}
+    rows = judged(tmp_path, base, preventive(3, ipi="imsic", S_addr=50 + 2 * 12, rf_kern=0))
+    mine = [row for row in rows if row.policy == "preventive (imsic)"]
+    assert outcome(mine, "ftkr_calls") == (3, 3, "equal")
+    assert not [row for row in rows if row.what == "rf_kern"]
+
+
+def test_a_run_that_ends_in_a_verdict_differs(tmp_path: Path) -> None:
+    def oops(question: Question) -> Result:
+        good = naive(question)
+        return Result(verdict="oops", verdict_hart=0, verdict_at_cycles=1, verdict_va=2,
+                      counters=good.counters, histograms={})
+
+    rows = judged(tmp_path, preventive(3), simulate=oops)
+    assert {row.outcome for row in rows} == {"differs"}
+
+
+def test_equal_questions_run_once(tmp_path: Path) -> None:
+    asked = []
+
+    def note(question: Question) -> Result:
+        asked.append(question.key)
+        return naive(question)
+
+    judged(tmp_path, *[preventive(3, rep=rep) for rep in range(5)], simulate=note)
+    assert len(asked) == 1
+
+
+# ---- boots --------------------------------------------------------------------------------------
+
+
+def boot_trace(maps_before: int, maps_after: int) -> str:
+    lines = ["  swapper-0 [000] ..... 1.000000: sched_process_fork: comm=s pid=0 child_comm=i "
+             "child_pid=1"]
+    for n in range(maps_before + maps_after):
+        if n == maps_before:
+            lines.append("  <idle>-0 [001] d.... 2.000000: sched_switch: prev_comm=s prev_pid=0 "
+                         "prev_prio=120 prev_state=R ==> next_comm=m next_pid=9 next_prio=0")
+        lines.append(f"  init-1 [000] ..... {1 + (n >= maps_before) + n / 1000:.6f}: "
+                     f"alloc_vmap_area: va_start: {0xFF20000000000000 + n * 0x8000} size=20480 "
+                     "align=32768 vstart=0xff20000000000000 failed=0")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("maps", [8, 10, 13])
+def test_maps_before_the_other_harts_are_up_make_no_call(tmp_path: Path, maps: int) -> None:
+    """The recorded boot has 4 maps before and 6 after; another has more or fewer at its end."""
+    (tmp_path / "riscv-6.12-mark-smp2-boot.ftrace.txt").write_text(boot_trace(4, 6))
+    rows = judged(tmp_path, preventive(maps, workload="boot", ops=1, rf_kern=maps - 4))
+    assert outcome(rows, "rf_kern") == (maps - 4, maps - 4, "equal")
+    assert outcome(rows, "kernel targets")[2] == "equal"
+
+
+def test_a_boot_nobody_recorded_is_not_scored(tmp_path: Path) -> None:
+    rows = judged(tmp_path, preventive(10, workload="boot", ops=1, rf_kern=6))
+    assert outcome(rows, "rf_kern")[2] == "not scored"
+
+
+# ---- recordings and event logs ------------------------------------------------------------------
+
+
+def traced(folder: Path, row: dict[str, Any]) -> list[vk.Row]:
+    (folder / "counts_traced.csv").write_text(table(row))
+    return list(vk.validate_kernel(folder, simulate=naive).rows)
+
+
+def test_a_traced_row_runs_its_own_recording(tmp_path: Path) -> None:
+    shutil.copy(PACKAGED, tmp_path)
+    row = ROW | {"workload": "forkburst", "alloc_vmap_area": 236}
+    assert outcome(traced(tmp_path, row), "rf_kern") == (0, 0, "equal")
+    assert outcome(traced(tmp_path, row | {"alloc_vmap_area": 235}), "rf_kern")[2] == "not scored"
+    (tmp_path / PACKAGED.name).unlink()
+    assert outcome(traced(tmp_path, row), "rf_kern")[2] == "not scored"
+
+
+LOG = """0 0 0.1 sfence:M full
+1 0 0.2 __vmap_pages_range_noflush a0=ff20000000000000 a1=ff20000000004000 a2=e7 ra=1
+2 0 0.2 flush_tlb_kernel_range a0=ff20000000000000 a1=ff20000000004000 a2=e7 ra=1
+3 1 0.3 sfence:M full
+4 0 0.4 vmap_range_noflush a0=ff20000000008000 a1=ff20000000009000 a2=0 ra=1
+5 0 0.4 flush_tlb_kernel_range a0=ff20000000008000 a1=ff20000000009000 a2=e7 ra=1
+6 0 0.4 sbi_rfence fid=1 hmask=3 start=ff20000000008000 size=1000 asid=0
+7 0 0.5 MARK 1
+8 0 0.6 MARK 12
+9 0 0.7 __vmap_pages_range_noflush a0=ff20000000010000 a1=ff20000000014000 a2=e7 ra=1
+10 0 0.7 flush_tlb_kernel_range a0=ff20000000010000 a1=ff20000000014000 a2=e7 ra=1
+11 0 0.7 sbi_rfence fid=1 hmask=3 start=ff20000000010000 size=4000 asid=0
+12 1 0.8 __vunmap_range_noflush a0=ff20000000010000 a1=ff20000000014000 a2=0 ra=1
+13 1 0.9 __purge_vmap_area_lazy a0=1 a1=2 a2=0 ra=1
+14 1 0.9 flush_tlb_kernel_range a0=ff20000000010000 a1=ff60000000014000 a2=e7 ra=1
+15 1 0.9 sbi_rfence fid=1 hmask=3 start=ff20000000010000 size=40000000004000 asid=0
+16 1 0.9 sbi_rfence fid=1 hmask=3 start=0 size=0 asid=0
+17 1 0.9 sbi_rfence fid=2 hmask=1 start=7fff0000 size=1000 asid=5
+18 0 1.0 MARK 13
+19 0 1.1 MARK 50
+20 0 1.1 __vmap_pages_range_noflush a0=ff20000000020000 a1=ff20000000024000 a2=e7 ra=1
+21 0 1.2 MARK 51
+"""
+
+
+def test_an_event_log_is_compared_window_by_window(tmp_path: Path) -> None:
+    (tmp_path / "events-6.12-preventive-smp2.evt.gz").write_bytes(gzip.compress(LOG.encode()))
+    rows = [r for r in judged(tmp_path, ROW) if r.file.startswith("events")]
+    assert [(r.workload, r.what, r.measured, r.predicted, r.outcome) for r in rows] == [
+        ("boot", "rf_kern", 1, 1, "equal"), ("boot", "kernel targets", 2, 2, "equal"),
+        ("fork", "rf_kern", 2, 2, "equal"), ("fork", "kernel targets", 4, 4, "equal")]
+
+
+@pytest.mark.parametrize(("text", "where"), [
+    ("", "no workload between marks"), ("0 0 0.1 sfence:M full\n", "no workload between marks"),
+    (LOG + "22 zero 1 MARK 3\n", "evt:23: not a line"), (LOG + "22 0\n", "evt:23: not a line"),
+    (LOG.replace("a1=ff20000000004000", ""), "evt:2: not a line"),
+])
+def test_a_broken_event_log_is_refused_by_line(tmp_path: Path, text: str, where: str) -> None:
+    path = tmp_path / "events-6.12-mark-smp2.evt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=where):
+        list(kernel_counts.read_events(path))
+
+
+def test_event_logs_and_recordings_of_one_run_tell_of_the_same_areas(shared: Path) -> None:
+    traces = shared / "data" / "kernel" / "traces"
+    compared = 0
+    for log in sorted(traces.glob("events-*.evt.gz")):
+        policy, smp = log.name.removesuffix(".evt.gz").split("-")[2:]
+        for window in kernel_counts.read_events(log):
+            path = traces / f"riscv-6.12-{policy}-{smp}-{window.workload}.ftrace.txt.gz"
+            areas = {(a.va, a.pages) for a in recover(ftrace.load(path)).areas}
+            logged = recover(window.trace(log.name, 4)).areas if window.events else ()
+            assert {(a.va, a.pages) for a in logged} == areas, path.name
+            compared += len(areas)
+    assert compared > 2000
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "policy: the column is missing"),
+    (table(ROW, leave_out="rf_kern"), "rf_kern: the column is missing"),
+    (table(ROW | {"rf_kern": "many"}), r"counts_x\.csv:2: rf_kern: is a count, got 'many'"),
+    (table(ROW, ROW | {"rf_kern": -1}), r"counts_x\.csv:3: rf_kern: is a count, got '-1'"),
+    (table(ROW | {"smp": 0}), "smp: a machine has a hart"),
+    (table(ROW)[:-9], "is a count, got ''"),
+])
+def test_a_broken_table_is_refused_by_line_and_column(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "counts_x.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        vk.validate_kernel(tmp_path, simulate=naive)
+
+
+def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no table of counts"):
+        vk.validate_kernel(tmp_path)
+    (tmp_path / "counts_x.csv").write_text(table())
+    with pytest.raises(InputError, match="no table of counts"):
+        vk.validate_kernel(tmp_path)
+    with pytest.raises(InputError, match="is not a folder"):
+        vk.validate_kernel(tmp_path / "nothing")
+
+
+def test_other_columns_and_files_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("counts\n")
+    assert outcome(judged(tmp_path, preventive(2) | {"zeal": "high"}), "rf_kern")[2] == "equal"
+
+
+# ---- the report ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["simple", "github", "latex", "tsv"])
+def test_the_report_names_every_reason_and_on_request_every_row(tmp_path: Path, form: str) -> None:
+    report = vk.KernelReport(rows=tuple(judged(tmp_path, preventive(2, rf_user=1), ROW)))
+    assert report.ok
+    assert "user fences" in report.text(form)
+    assert len(report.text(form, every=True).splitlines()) >= len(report.rows)
+    scored = sum(row.outcome == "equal" for row in report.rows)
+    assert f"{scored} of {scored} scored numbers are equal" in report.text(form)
+
+
+def test_the_machine_is_the_emulator_of_the_tables() -> None:
+    machine = vk.qemu()
+    assert machine.mode == "Sv57"
+    assert machine.caches_invalid == "no"
+    assert (machine.store_drain_cycles, machine.coherence_cycles) == (0, 0)
+    assert (machine.via, machine.sbi_range_limit_bytes) == ("sbi", 4096)
+    assert vk.qemu(svvptc=True).svvptc
+    assert machine.name not in machines.PRESETS or machine.sources["levels"].startswith("data/k")
+
+
+# ---- the whole ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_naive_count_agrees_with_every_scorable_row(shared: Path) -> None:
+    report = vk.validate_kernel(shared / "data" / "kernel", simulate=naive)
+    assert not [row for row in report.rows if row.outcome == "differs"]
+    assert sum(row.outcome == "equal" for row in report.rows) >= 1500
