@@ -23,7 +23,9 @@ ACTIONS_MAX: Final = 32
 
 #: Action kinds in the order of their numbers.
 ACTIONS: Final = ("map", "unmap", "purge", "flush", "wait", "access", "probe", "switch",
-                  "interrupt", "user", "trap", "signal", "await", "trace")
+                  "interrupt", "user", "trap", "signal", "await", "trace", "uses", "leave")
+_BARE: Final = frozenset({"switch", "interrupt", "user", "trap", "signal", "leave"})
+_FRAMED: Final = frozenset({"map", "access", "probe", "switch", "uses"})
 #: Regions a scenario's pages can lie in: the atoms ``region_*`` of csim.h, in their order.
 REGIONS: Final = ("vmalloc", "module", "vmemmap", "linear", "pci_io")
 ORDERS: Final = ("pso", "tso", "sc")
@@ -49,14 +51,12 @@ class Action:
     masked: bool = False
 
     def __str__(self) -> str:
-        if self.kind in ("switch", "interrupt", "user", "trap", "signal"):
-            return self.kind
-        words = [self.kind, str(self.first)]
+        words = [self.kind] if self.kind in _BARE else [self.kind, str(self.first)]
         if self.kind in ("map", "unmap", "purge", "flush") and self.pages > 1:
             words.append(str(self.pages))
         if self.kind in ("wait", "await") and self.count > 1:
             words.append(str(self.count))
-        if self.kind in ("map", "access", "probe") and self.frame > 1:
+        if self.kind in _FRAMED and self.frame > 1:
             words.append(f"frame {self.frame}")
         return " ".join(words + ["masked"] * self.masked)
 
@@ -98,7 +98,10 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Litmus:
-    """One scenario: a script per hart and what lies around it."""
+    """One scenario: a script per hart and what lies around it.
+
+    With ``chaos`` the scripts run for ever and everything but that hart is chaos; section 8.
+    """
 
     name: str
     question: str
@@ -111,6 +114,7 @@ class Litmus:
     frame: int = 0
     object: int | None = None
     ipi_allocates: bool = False
+    chaos: int | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -145,8 +149,8 @@ def _check_action(litmus: Litmus, hart: int, position: int, action: Action) -> N
         raise _refuse(litmus.name, key, f"frame {action.frame} is not within 1 to {FRAME_MAX}")
     if not 1 <= action.count <= 7:
         raise _refuse(litmus.name, key, f"count {action.count} is not within 1 to 7")
-    if action.kind == "switch" and litmus.stack_pages == 0:
-        raise _refuse(litmus.name, key, "there is no stack to switch to")
+    if action.kind in ("switch", "leave") and litmus.stack_pages == 0:
+        raise _refuse(litmus.name, key, "there is no stack to switch to or leave")
 
 
 def _check_script(litmus: Litmus, hart: int, script: tuple[Action, ...]) -> None:
@@ -180,6 +184,8 @@ def _check(litmus: Litmus) -> None:
         raise _refuse(litmus.name, "ipi_allocates", "needs `object`, the page it maps")
     if litmus.object is not None and not 0 <= litmus.object <= litmus.pages - litmus.harts:
         raise _refuse(litmus.name, "object", f"needs {litmus.harts} pages, one per hart")
+    if litmus.chaos is not None and not 0 <= litmus.chaos < litmus.harts:
+        raise _refuse(litmus.name, "chaos", f"no hart {litmus.chaos}")
     owner: dict[int, int] = {}
     for hart, script in enumerate(litmus.scripts):
         _check_script(litmus, hart, script)
@@ -207,12 +213,12 @@ def parse_action(text: str, where: str, key: str) -> Action:
     masked = kind == "map" and words[-1:] == ["masked"]
     if masked:
         words.pop()
-    if len(words) >= 2 and words[-2] == "frame" and kind in ("map", "access", "probe"):
+    if len(words) >= 2 and words[-2] == "frame" and kind in _FRAMED:
         words[-2:], number = [], words[-1]
         values["frame"] = _number(number, where, key)
     second = {"map": "pages", "unmap": "pages", "purge": "pages", "flush": "pages",
               "wait": "count", "await": "count"}.get(kind)
-    names = [] if kind in ("switch", "interrupt", "user", "trap", "signal") else ["first"]
+    names = [] if kind in _BARE else ["first"]
     if second is not None and len(words) == 2:
         names.append(second)
     if len(words) != len(names):
@@ -395,6 +401,36 @@ def new_table(harts: int = 2) -> Litmus:
         scripts=(script("map 0"), *(script("wait 0", "access 0") for _ in range(harts - 1))),
     )
 
+
+def any_number(*, stack: bool, own: bool) -> Litmus:
+    """Keep one hart and one page exact, and let everything else be chaos.
+
+    ``stack``: the page is a kernel stack; ``own``: the hart maps it itself.
+    """
+    rounds: list[tuple[str, list[str]]] = []
+    for frame in ("", " frame 2"):
+        on_stack = [f"switch{frame}", f"uses 0{frame}", "leave"]
+        rounds.append((frame, on_stack if stack else [f"uses 0{frame}"]))
+    mapper, user = [], []
+    for number, (frame, use) in enumerate(rounds, 1):
+        if own:
+            user += [f"map 0{frame}", *use, "unmap 0", "purge 0"]
+        else:
+            mapper += [f"map 0{frame}", f"await 1 {number}", "unmap 0", "purge 0"]
+            user += [f"wait 0 {number}", *use, "signal"]
+    return Litmus(
+        name="any" + "-stack" * stack + "-own" * own,
+        question="any number of harts, pages, mappers and remappings" + ", on a stack" * stack,
+        pages=2, chaos=1, stack_pages=int(stack), frame=int(stack),
+        scripts=(script(*mapper), script(*user)),
+    )
+
+
+#: The configurations whose verdict "verified" holds for any number of harts.
+ANY_NUMBER: Final[tuple[Litmus, ...]] = (
+    any_number(stack=False, own=False), any_number(stack=False, own=True),
+    any_number(stack=True, own=False), any_number(stack=True, own=True),
+)
 
 LITMUS: Final[tuple[Litmus, ...]] = (
     mapped(1), mapped(2), cross(), remap(), wild(), kstack(), kstack2(), kret(), trace(),

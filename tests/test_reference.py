@@ -192,3 +192,52 @@ def test_limit_is_unknown_never_verified():
     found = reference.explore(program("mark-barrier"), litmus.find("map2"), max_states=50)
     assert found.verdict == "unknown"
     assert found.depth > 0
+
+
+# Any number of harts: the known verdicts, a page and a stack.
+ANY_PAGE = {
+    "mark-barrier": "", "mark-7.2": "S2", "broken-b1": "S2", "broken-b2": "S2", "broken-b3": "S2",
+    "broken-b7": "S2", "broken-b8": "S2", "broken-u1": "S1", "broken-u2": "S1", "broken-u3": "S1",
+    "none": "S2", "vmalloc-fault": "", "preventive-full": "", "preventive-range": "",
+}
+ANY_STACK = {"mark-barrier": "S4", "mark-switch-in": "", "preventive-full": "",
+             "vmalloc-fault": "S4", "none": "S4"}
+
+
+@functools.cache
+def any_number(policy: str, *, stack: bool, own: bool) -> str:
+    return told(reference.explore(program(policy), litmus.any_number(stack=stack, own=own)))
+
+
+@pytest.mark.parametrize("policy", ANY_PAGE)
+def test_any_number_of_harts(policy):
+    assert any_number(policy, stack=False, own=False) == ANY_PAGE[policy]
+
+
+@pytest.mark.parametrize("policy", ANY_STACK)
+def test_any_number_of_harts_on_a_stack(policy):
+    assert any_number(policy, stack=True, own=False) == ANY_STACK[policy]
+
+
+def test_any_number_refutes_the_nop_and_a_switch_in_check_without_barrier():
+    nop = Parameters(svvptc=True)
+    where = litmus.any_number(stack=False, own=False)
+    assert told(reference.explore(program("mark-6.12"), where, nop)) == "S2"
+    bare = ops.lower(replace(policies.find("mark-switch-in"), barrier=False))
+    where = litmus.any_number(stack=True, own=False)
+    assert told(reference.explore(bare, where)) == "S4"
+
+
+@pytest.mark.parametrize("policy", ANY_PAGE)
+def test_what_holds_for_any_number_holds_for_few(policy):
+    if any(any_number(policy, stack=False, own=own) for own in (False, True)):
+        return
+    for scenario in ("map1", "map2", "cross", "remap"):
+        assert told(outcome(policy, scenario)) == "", scenario
+    assert told(outcome(policy, "map1", harts=3)) == ""
+
+
+@pytest.mark.parametrize("scenario", litmus.ANY_NUMBER, ids=lambda found: found.name)
+def test_s5_is_inductive_for_the_switch_in_check(scenario):
+    found = reference.explore(program("mark-switch-in"), scenario)
+    assert (found.verdict, found.s5_length) == ("verified", None)

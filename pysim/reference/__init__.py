@@ -90,7 +90,9 @@ def explore(program: Program, litmus: Litmus, parameters: Parameters | None = No
                     deeper.append((key, after))
                     if s5 is None and machine.s5(after):
                         s5 = depth + 1
-            if stuck and not all(machine.finished(state, h) for h in machine.harts):
+            over = litmus.chaos is not None or all(machine.finished(state, h)
+                                                   for h in machine.harts)
+            if stuck and not over:
                 return outcome("refuted", "DL", _trace(parents, here))
         if found:
             order, here, transition = min(found, key=lambda f: f[0])

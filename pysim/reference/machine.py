@@ -18,7 +18,9 @@ from pysim.reference.state import INVALID, Cover, Frame, Hart, Memory, Request, 
 
 #: (hart, kind, arg); section 7.
 Transition: TypeAlias = tuple[int, int, int]
-STEP, ACCESS, DRAIN, TAKE, FIRMWARE, FILL, EVICT = range(7)
+STEP, ACCESS, DRAIN, TAKE, FIRMWARE, FILL, EVICT, CHAOS = range(8)
+# args of CHAOS; 0 + m marks, 8 + m wipes
+_WIPE, _FAULT, _INTERRUPT, _FENCE = 8, 16, 17, 18
 
 # struct csim_op and struct csim_program of csim.h
 _OP: Final = struct.Struct("<6BHIIQQ")
@@ -130,6 +132,12 @@ class Machine:
         at = s.harts[h].at
         return script[at] if at < len(script) else None
 
+    def _advance(self, hart: Hart, h: int) -> None:
+        """Go on to the next action of the script; under chaos the last is followed by the first."""
+        hart.at += 1
+        if self.litmus.chaos is not None and hart.at == len(self.litmus.scripts[h]):
+            hart.at = 0
+
     def finished(self, s: State, h: int) -> bool:
         """Return whether the hart's script is over and nothing is left above it."""
         return not s.harts[h].frames and self.action(s, h) is None
@@ -139,9 +147,11 @@ class Machine:
         hart = s.harts[h]
         if any(f.kind != "call" or f.masked for f in hart.frames):
             return False
+        return not self._inside_user(s, h)
+
+    def _inside_user(self, s: State, h: int) -> bool:
         action = self.action(s, h)
-        inside_user = action is not None and action.kind == "user" and hart.sub > 0
-        return not inside_user or bool(hart.frames)
+        return action is not None and action.kind == "user" and s.harts[h].sub > 0
 
     def bits(self, who: str, h: int, n: int) -> int:
         """Return the mark bits of ``who``, seen from hart h."""
@@ -238,7 +248,7 @@ class Machine:
         elif f.phase == "return":
             hart.frames[-1] = f._replace(phase="csrw" if f.user else "sret", item=0)
         elif f.phase == "publish" and f.version == 0:
-            self._pop_call(hart)
+            self._pop_call(hart, h)
         elif f.phase == "restore" and not self._frame_page(hart, f.item):
             hart.frames[-1] = f._replace(phase="sret", item=0)
         elif f.phase in _RUNNING:
@@ -261,7 +271,7 @@ class Machine:
                 return True
             if action.kind == "map":
                 return False
-            hart.at += 1
+            self._advance(hart, h)
             return True
         if action.kind == "switch" and hart.sub == 0:
             hart.sub = 1
@@ -269,11 +279,11 @@ class Machine:
                 first = self.litmus.stack if self.litmus.stack_pages else -1
                 hart.frames.append(Frame(
                     "call", "ops", "switch_task", self.handlers["switch_task"][0], first=first,
-                    pages=self.litmus.stack_pages, masked=True))
+                    pages=self.litmus.stack_pages, frame=action.frame, masked=True))
             return True
         if action.kind == "trace":
             hart.trace = action.first
-            hart.at += 1
+            self._advance(hart, h)
             return True
         return False
 
@@ -292,35 +302,35 @@ class Machine:
         else:
             hart.frames[-1] = f._replace(phase=missing, handler="", op=0, item=0, register=None)
 
-    def _end_of_ops(self, hart: Hart) -> None:
+    def _end_of_ops(self, hart: Hart, h: int) -> None:
         """Leave the handler the top frame runs."""
         f = hart.frames[-1]
-        hart.between = False
         phase = {"early": "save", "fault": "fail", "ipi": "ack"}.get(f.phase, "publish")
         if f.phase == "ops" and (f.kind == "map" or f.handler != "map_kernel"):
-            self._pop_call(hart)
+            self._pop_call(hart, h)
             return
         if phase == "ack" and f.sender < 0:
             phase = "return"
-        hart.frames[-1] = f._replace(phase=phase, handler="", op=0, item=0, register=None)
+        hart.frames[-1] = f._replace(phase=phase, handler="", op=0, item=0, register=None,
+                                     cleared=False)
 
-    @staticmethod
-    def _pop_call(hart: Hart) -> None:
+    def _pop_call(self, hart: Hart, h: int) -> None:
         f = hart.frames.pop()
-        hart.between = False
         if f.kind == "call" and f.handler != "switch_task":
-            hart.at += 1
+            self._advance(hart, h)
 
     def _invisible_op(self, s: State, h: int, f: Frame) -> bool:
         """Pass over the op the top frame is at, if nothing of it is left to do as a step."""
         hart, op = s.harts[h], self.ops[f.op]
         kind = op.kind
         if kind in ("end", "fall_through") or (kind == "retry" and f.phase in ("ops", "ipi")):
-            self._end_of_ops(hart)
+            self._end_of_ops(hart, h)
         elif kind == "retry":
-            hart.frames[-1] = f._replace(phase="sret", item=1, handler="", op=0, register=None)
+            hart.frames[-1] = f._replace(phase="sret", item=1, handler="", op=0, register=None,
+                                         cleared=False)
         elif kind == "fail":
-            hart.frames[-1] = f._replace(phase="fail", item=0, handler="", op=0, register=None)
+            hart.frames[-1] = f._replace(phase="fail", item=0, handler="", op=0, register=None,
+                                         cleared=False)
         elif kind == "jump":
             hart.frames[-1] = f._replace(op=f.op + 1 + op.skip)
         elif kind == "when":
@@ -376,11 +386,12 @@ class Machine:
         if f.phase == "save":
             page = self._frame_page(hart, f.item)
             if page is not None:
-                return Rest("access", "save the frame on stack page", page - 1, window=True)
+                return Rest("access", "save the frame on stack page", page - 1, hart.stack,
+                            window=True)
             return Rest("save", "save the frame, sscratch = 0")
         if f.phase == "restore":
             return Rest("access", "load the registers from stack page",
-                        self.litmus.stack + f.item, store=False, window=True)
+                        self.litmus.stack + f.item, hart.stack, store=False, window=True)
         if f.phase == "trace":
             return Rest("access", "write the trace buffer, page", hart.trace)
         if f.phase == "alloc":
@@ -397,15 +408,16 @@ class Machine:
         hart, action = s.harts[h], self.action(s, h)
         if action is None:
             return None
-        if action.kind in ("access", "probe"):
-            return Rest("access", f"{action.kind} page", action.first, action.frame, store=False)
+        if action.kind in ("access", "probe", "uses"):
+            kind = "uses" if action.kind == "uses" else "access"
+            return Rest(kind, f"{action.kind} page", action.first, action.frame, store=False)
         if action.kind == "user":
             if hart.sub == 0:
                 return Rest("csrw", "csrw sscratch, tp: to user mode")
             page = self._frame_page(hart, hart.sub - 1)
             if page is not None:
-                return Rest("access", "load the registers from stack page", page - 1, store=False,
-                            window=True)
+                return Rest("access", "load the registers from stack page", page - 1, hart.stack,
+                            store=False, window=True)
             return Rest("sret", "sret to user mode")
         if action.kind == "map":
             return Rest("publish", "publish the mapping")
@@ -417,7 +429,8 @@ class Machine:
         if op.kind == "touch_stack":
             page = self._touched(hart, op)
             assert page is not None
-            return Rest("access", f"{text}, page", page, window=f.phase == "early")
+            return Rest("access", f"{text}, page", page, f.frame if op.a else hart.stack,
+                        window=f.phase == "early")
         if op.kind == "touch":
             return Rest("access", f"{text}, page", self._object(h), window=f.phase == "early")
         return Rest("op", text)
@@ -432,10 +445,10 @@ class Machine:
         """Yield everything that can happen next, in a fixed order."""
         for h in self.harts:
             rest = self.rest(s, h)
-            if rest is not None and rest.kind == "access":
+            if rest is not None and rest.kind in ("access", "uses"):
                 for answer in self.memory.answers(s, h, rest.page):
                     yield h, ACCESS, answer
-            elif rest is not None and self._enabled(s, h, rest):
+            if rest is not None and rest.kind != "access" and self._enabled(s, h, rest):
                 yield h, STEP, 0
             for index in self.memory.drainable(s, h):
                 yield h, DRAIN, index
@@ -445,18 +458,64 @@ class Machine:
                     yield h, kind, request.sender + 16 * request.level
             for kind, arg in self.memory.fills(s, h):
                 yield h, kind, arg
+        if self.litmus.chaos is not None:
+            for arg in self._chaos(s, self.litmus.chaos):
+                yield self.litmus.chaos, CHAOS, arg
+
+    def _chaos(self, s: State, h: int) -> Iterator[int]:
+        """Yield what the rest of the system can do to hart h now; section 8."""
+        for mark in range(self.marks):
+            marked = s.mark[mark] >> h & 1
+            if not marked:
+                yield mark
+            elif self._others_clear(mark):
+                yield _WIPE + mark
+        hart, interruptible = s.harts[h], self.interruptible(s, h)
+        above = [f for f in hart.frames if f.kind != "call"]
+        in_c = len(hart.frames) == 1 and len(above) == 1 and above[0].phase in ("fault", "ipi")
+        if (not above or in_c) and not self._inside_user(s, h):
+            yield _FAULT
+        if interruptible:
+            yield _INTERRUPT
+        if interruptible or self.p.via != "imsic":
+            yield _FENCE
+
+    def _others_clear(self, mark: int) -> bool:
+        return any(op.kind == "clear_mark" and op.a == mark
+                   and (not op.b or _WHO[op.d] != "own") for op in self.ops)
+
+    def _happen_chaos(self, s: State, h: int, arg: int) -> str:
+        hart = s.harts[h]
+        if arg < _WIPE:
+            s.mark[arg] |= 1 << h
+            return "another mapping marks this hart"
+        if arg < _FAULT:
+            s.mark[arg - _WIPE] &= ~(1 << h)
+            return "another hart's plain store wipes this hart's mark"
+        if arg == _FAULT:
+            self._trap(s, h, Frame("trap", "early", cause="fault", first=self.litmus.pages - 1,
+                                   pages=1, elsewhere=True))
+            return "an unrelated kernel page faults"
+        if arg == _INTERRUPT:
+            self._trap(s, h, Frame("trap", "early", cause="interrupt", user=hart.user))
+            return "an interrupt is taken"
+        if self.p.via == "imsic":
+            self._trap(s, h, Frame("trap", "early", cause="ipi", user=hart.user, first=0))
+            return "an unrelated IPI is taken"
+        self.memory.fence(s, h, None)
+        return "firmware fences for an unrelated hart"
 
     def _deliverable(self, s: State, h: int, request: Request) -> bool:
         return request.via != "imsic" or (not request.taken and self.interruptible(s, h))
 
     def _enabled(self, s: State, h: int, rest: Rest) -> bool:
         hart, action = s.harts[h], self.action(s, h)
-        if rest.kind == "wait":
+        if rest.kind in ("wait", "await"):
             assert action is not None
-            return s.flag[action.first] >= action.count
-        if rest.kind == "await":
-            assert action is not None
-            return s.done[action.first] >= action.count
+            value = (s.flag if rest.kind == "wait" else s.done)[action.first]
+            return value == action.count or (self.litmus.chaos is None and value > action.count)
+        if rest.kind == "uses":
+            return hart.faults == 0
         if rest.kind != "op":
             return True
         f = hart.frames[-1]
@@ -500,9 +559,11 @@ class Machine:
         if kind == EVICT:
             self.memory.evict(s, h, arg)
             return f"{'the table' if arg == 255 else f'page {arg}'} is evicted"
+        if kind == CHAOS:
+            return self._happen_chaos(s, h, arg)
         rest = self.rest(s, h)
         assert rest is not None
-        if rest.kind == "access":
+        if kind == ACCESS:
             return self._access(s, h, rest, arg)
         step: Callable[[State, int], str | None] = getattr(self, f"_step_{rest.kind}")
         return step(s, h) or rest.text
@@ -568,8 +629,8 @@ class Machine:
             assert action is not None
             if action.kind == "user":
                 hart.sub += 1
-            else:
-                hart.at += 1
+            elif action.kind != "uses":
+                self._advance(hart, h)
             return
         f = hart.frames[-1]
         if f.phase == "save" and f.item + 1 == self.litmus.frame:
@@ -626,12 +687,13 @@ class Machine:
         f = hart.frames[-1]
         action = self.action(s, h)
         probe = action is not None and action.kind == "probe" and len(hart.frames) == 1
-        if f.kind != "trap" or f.cause != "fault" or not probe:
+        probe = f.elsewhere or (probe and f.cause == "fault")
+        if f.kind != "trap" or not probe:
             raise Violated("S2", f"oops on page {f.first}" if f.first >= 0 else "oops")
         hart.frames.pop()
-        hart.between = False
         self.memory.serialise(s, h)
-        self._accessed(s, h)
+        if not f.elsewhere:
+            self._accessed(s, h)
         return "the probe is fixed up"
 
     def _step_csrw(self, s: State, h: int) -> None:
@@ -646,10 +708,10 @@ class Machine:
         hart = s.harts[h]
         self.memory.serialise(s, h)
         if not hart.frames:
-            hart.sub, hart.at, hart.user = 0, hart.at + 1, True
+            hart.sub, hart.user = 0, True
+            self._advance(hart, h)
             return
         f = hart.frames.pop()
-        hart.between = False
         if f.item == 1 and f.cause != "fault":
             raise Violated("S3", f"`retry` of an {f.cause}: it is taken again for ever")
 
@@ -658,36 +720,44 @@ class Machine:
         assert action is not None
         self._release(s, h, ("flag", action.first), action.count)
         if hart.frames:
-            self._pop_call(hart)
+            self._pop_call(hart, h)
         else:
-            hart.at += 1
+            self._advance(hart, h)
 
     def _release(self, s: State, h: int, place: tuple[str, int], value: int) -> None:
         self.memory.raise_barrier(s, h)
         self.memory.issue(s, h, place, value)
 
     def _step_wait(self, s: State, h: int) -> None:
-        s.harts[h].at += 1
+        self._advance(s.harts[h], h)
 
     _step_await = _step_wait
+    _step_uses = _step_wait
 
     def _step_signal(self, s: State, h: int) -> None:
         action = self.action(s, h)
         assert action is not None
         self._release(s, h, ("done", h), action.count)
-        s.harts[h].at += 1
+        self._advance(s.harts[h], h)
 
     def _step_switch(self, s: State, h: int) -> None:
-        hart = s.harts[h]
-        hart.sub, hart.stack, hart.at = 0, 1, hart.at + 1
+        hart, action = s.harts[h], self.action(s, h)
+        assert action is not None
+        hart.sub, hart.stack = 0, action.frame
+        self._advance(hart, h)
+
+    def _step_leave(self, s: State, h: int) -> None:
+        s.harts[h].stack = 0
+        self._advance(s.harts[h], h)
 
     def _step_interrupt(self, s: State, h: int) -> None:
-        s.harts[h].at += 1
+        self._advance(s.harts[h], h)
         self._trap(s, h, Frame("trap", "early", cause="interrupt"))
 
     def _step_trap(self, s: State, h: int) -> None:
         hart = s.harts[h]
-        hart.at, hart.user = hart.at + 1, False
+        hart.user = False
+        self._advance(hart, h)
         self._trap(s, h, Frame("trap", "early", cause="user trap", user=True))
 
     # ---- steps of ops ---------------------------------------------------------------------------
@@ -753,8 +823,7 @@ class Machine:
             if f.register is not None and f.register[0] == op.a:
                 word = f.register[1]
             self.memory.issue(s, h, ("mark", op.a), word & ~bits & width, keep=~width)
-        hart.between = self.ghosts
-        hart.frames[-1] = f._replace(op=f.op + 1, register=None)
+        hart.frames[-1] = f._replace(op=f.op + 1, register=None, cleared=self.ghosts)
 
     def _op_fence(self, s: State, h: int, f: Frame, op: Op) -> str | None:
         cover = self._covers(f, op.a, op.n)[f.item]
@@ -832,7 +901,7 @@ class Machine:
             if any(e.place == ("mark", mark) for hart in s.harts for e in hart.buffer):
                 continue
             for h in self.harts:
-                if s.mark[mark] >> h & 1 or s.harts[h].between:
+                if s.mark[mark] >> h & 1 or any(f.cleared for f in s.harts[h].frames):
                     continue
                 if any(s.covered[mark] >> page & 1 and self.memory.may_miss(s, h, page)
                        for page in self.memory.pages):

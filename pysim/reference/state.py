@@ -64,12 +64,14 @@ class Frame(NamedTuple):
     level: int = -1
     faults: int = 0
     register: tuple[int, int] | None = None  # (mark, word) read for a plain clear
+    cleared: bool = False                # a ghost: executed clear_mark, no full fence since
+    elsewhere: bool = False              # a fault on a page that is not modelled: chaos
 
 
 class Hart:
     """One hart."""
 
-    __slots__ = ("at", "barrier", "between", "buffer", "cache", "faults", "frames", "history",
+    __slots__ = ("at", "barrier", "buffer", "cache", "faults", "frames", "history",
                  "queue", "stack", "stale", "sub", "table_cache", "table_history", "table_stale",
                  "trace", "user")
 
@@ -77,7 +79,7 @@ class Hart:
         pages = litmus.pages
         self.at = self.sub = self.faults = self.stack = 0
         self.frames: list[Frame] = []
-        self.user = self.between = self.barrier = False
+        self.user = self.barrier = False
         self.trace = -1
         self.buffer: list[Entry] = []
         self.queue: frozenset[Cover] = frozenset()
@@ -92,7 +94,7 @@ class Hart:
         """Return a hart that shares nothing mutable."""
         new = Hart.__new__(Hart)
         new.at, new.sub, new.faults, new.stack = self.at, self.sub, self.faults, self.stack
-        new.user, new.between, new.barrier = self.user, self.between, self.barrier
+        new.user, new.barrier = self.user, self.barrier
         new.trace, new.queue = self.trace, self.queue
         new.table_history, new.table_cache = self.table_history, self.table_cache
         new.table_stale = self.table_stale
@@ -103,8 +105,8 @@ class Hart:
 
     def key(self) -> tuple[object, ...]:
         """Return all of it as something hashable."""
-        return (self.at, self.sub, self.faults, self.stack, self.user, self.between, self.barrier,
-                self.trace, self.queue, self.table_history, self.table_cache, self.table_stale,
+        return (self.at, self.sub, self.faults, self.stack, self.user, self.barrier, self.trace,
+                self.queue, self.table_history, self.table_cache, self.table_stale,
                 tuple(self.frames), tuple(self.buffer), tuple(self.history), tuple(self.cache),
                 tuple(self.stale))
 
@@ -255,7 +257,7 @@ class Memory:
         """Execute sfence.vma: everything (None), or the leaf of one page."""
         hart = s.harts[h]
         if cover is None:
-            hart.between = False
+            hart.frames = [f._replace(cleared=False) for f in hart.frames]
             hart.table_history = 1 << self.table(s, h)
             hart.table_cache = EMPTY
         for page in self.pages if cover is None else (cover,):
