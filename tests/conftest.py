@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,12 @@ if not any((ROOT / "pysim").glob("_csim*.so")):
 
 import pysim  # noqa: E402  (pinned before a test module can put the checkout back)
 import sweeps  # noqa: E402
+
+# The same examples everywhere, and no deadline: how busy a machine is says nothing about the code.
+# Look for new examples with `python -m pytest --hypothesis-profile=search`.
+hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("house")
 
 
 def pytest_report_header() -> list[str]:
