@@ -194,6 +194,15 @@ def test_limit_is_unknown_never_verified():
     assert found.depth > 0
 
 
+@pytest.mark.parametrize("tlb", ["maximal", "single"])
+def test_ipis_for_a_mapping_made_in_the_ipi_path_deadlock(tlb):
+    """Both harts wait with interrupts off; the fills of a small TLB must not hide it."""
+    where = Parameters(tlb=tlb)
+    assert told(outcome("preventive-full", "ipialloc", where)) == "DL"
+    assert told(outcome("preventive-full", "ipialloc", replace(where, via="sbi"))) == ""
+    assert told(outcome("mark-barrier", "ipialloc")) == ""
+
+
 # Any number of harts: the known verdicts, a page and a stack.
 ANY_PAGE = {
     "mark-barrier": "", "mark-7.2": "S2", "broken-b1": "S2", "broken-b2": "S2", "broken-b3": "S2",

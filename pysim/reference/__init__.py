@@ -12,12 +12,13 @@ from typing import TypeAlias
 
 from pysim.litmus import Litmus, Parameters
 from pysim.ops import Program
-from pysim.reference.machine import Machine, Transition, Violated
+from pysim.reference.machine import EVICT, FILL, Machine, Transition, Violated
 from pysim.reference.state import State
 
 __all__ = ["Machine", "Outcome", "Transition", "explore", "replay", "tell"]
 
 _ORDER = ("S1", "S2", "S3", "S4")
+IDLE = (FILL, EVICT)  # they change no guard: a state with nothing else is a deadlock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def explore(program: Program, litmus: Litmus, parameters: Parameters | None = No
         for here, state in level:
             stuck = True
             for transition in machine.transitions(state):
-                stuck = False
+                stuck &= transition[1] in IDLE
                 transitions += 1
                 try:
                     after, _ = machine.apply(state, transition)
@@ -121,7 +122,7 @@ def replay(program: Program, litmus: Litmus, parameters: Parameters | None,
             return f"step {position + 1} violates {violated}"
     if prop == "S5":
         return None if machine.s5(state) else "S5 holds at the end"
-    stuck = next(machine.transitions(state), None) is None
+    stuck = all(kind in IDLE for _, kind, _ in machine.transitions(state))
     over = all(machine.finished(state, h) for h in machine.harts)
     if prop == "DL" and stuck and not over:
         return None
