@@ -167,6 +167,8 @@ static void settle(struct tlb_array *array, uint32_t slot)
     array->epochs[slot] = array->epoch;
 }
 
+/* Two free, settled slots change places; what decides who leaves stays with the ways, but ages, as
+ * a free way gets a new one before it is asked for. */
 static void swap(struct tlb_array *array, uint32_t a, uint32_t b)
 {
     uint64_t tag = array->tags[a];
@@ -180,41 +182,65 @@ static void swap(struct tlb_array *array, uint32_t a, uint32_t b)
         *cause_at(array, a, sector) = *cause_at(array, b, sector);
         *cause_at(array, b, sector) = cause;
     }
+    if (array->policy->ages) {
+        uint64_t stamp = array->order.stamps[a];
+        array->order.stamps[a] = array->order.stamps[b];
+        array->order.stamps[b] = stamp;
+    }
+}
+
+/* Whether free slot a loses its dropped tags rather than b. */
+static bool goes_before(const struct tlb_array *array, uint32_t a, uint32_t b)
+{
+    if (array->dropped[a] == 0 || array->dropped[b] == 0)
+        return array->dropped[a] == 0 && array->dropped[b] != 0;
+    return array->policy->ages && array->order.stamps[a] < array->order.stamps[b];
+}
+
+/* The free slot whose dropped tags are given up for `tag`: where it lay dropped itself, else see
+ * above. Settles the set. `slot` is the one that will be filled. */
+static uint32_t spared(struct tlb_array *array, const struct key *key, uint32_t slot)
+{
+    uint32_t found = slot;
+    settle(array, slot);
+    for (uint32_t other = key->first; other < key->first + array->ways; other++) {
+        settle(array, other);
+        if (array->held[other] != 0)
+            continue;
+        if (array->tags[other] == key->tag)
+            return other;
+        if (goes_before(array, other, found))
+            found = other;
+    }
+    return found;
 }
 
 /* The slot where the tag lives from now on: its own, a free one, or the victim's. */
 static uint32_t open_slot(struct tlb_array *array, const struct key *key)
 {
-    uint32_t free_way = array->ways, own_way = array->ways;
-    for (uint32_t way = 0; way < array->ways; way++) {
-        uint32_t slot = key->first + way;
-        bool own = array->tags[slot] == key->tag;
-        if (is_live(array, slot)) {
-            if (!own)
-                continue;
-            array->policy->hit(&array->order, key->set, way);
-            return slot;
+    uint32_t way = array->ways;
+    for (uint32_t other = array->ways; other-- > 0;) {
+        if (!is_live(array, key->first + other)) {
+            way = other;
+        } else if (array->tags[key->first + other] == key->tag) {
+            array->policy->hit(&array->order, key->set, other);
+            return key->first + other;
         }
-        if (own)
-            own_way = way;
-        if (free_way == array->ways)
-            free_way = way;
     }
-    uint32_t way = free_way;
-    if (way == array->ways)
+    bool is_free = way < array->ways;
+    if (!is_free)
         way = array->policy->victim(&array->order, key->set);
     uint32_t slot = key->first + way;
-    array->policy->fill(&array->order, key->set, way);
-    if (own_way < array->ways) {
-        settle(array, slot);
-        settle(array, key->first + own_way);
-        if (own_way != way)
-            swap(array, slot, key->first + own_way);
-        return slot;
+    if (is_free) {
+        uint32_t given_up = spared(array, key, slot);
+        if (given_up != slot)
+            swap(array, slot, given_up);
     }
-    array->tags[slot] = key->tag;
-    array->held[slot] = array->global[slot] = array->dropped[slot] = 0;
-    array->epochs[slot] = array->epoch;
+    array->policy->fill(&array->order, key->set, way);
+    if (array->tags[slot] != key->tag) {
+        array->tags[slot] = key->tag;
+        array->held[slot] = array->global[slot] = array->dropped[slot] = 0;
+    }
     return slot;
 }
 

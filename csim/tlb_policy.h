@@ -8,6 +8,7 @@
 #ifndef TLB_POLICY_H
 #define TLB_POLICY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arena.h"
@@ -32,6 +33,7 @@ struct tlb_policy {
     void (*hit)(struct tlb_order *order, uint32_t set, uint32_t way);
     void (*fill)(struct tlb_order *order, uint32_t set, uint32_t way);
     uint32_t (*victim)(struct tlb_order *order, uint32_t set);
+    bool ages;                   /* stamps say who has been there longest: lru, fifo */
 };
 
 /* NULL past the end. */

@@ -71,8 +71,25 @@ class Recency:
     def victim(self) -> int:
         return self.line[0]
 
+    def exchange(self, one: int, two: int) -> None:
+        names = {one: two, two: one}
+        self.line = [names.get(way, way) for way in self.line]
 
-class Tree:
+    def longest_there(self, some: list[int]) -> int:
+        return next(way for way in self.line if way in some)
+
+
+class NoAges:
+    """Policies that cannot say who has been there longest: then the first."""
+
+    def exchange(self, one: int, two: int) -> None:
+        pass
+
+    def longest_there(self, some: list[int]) -> int:
+        return some[0]
+
+
+class Tree(NoAges):
     """Inner nodes are ranges of ways, cut at the largest power of two inside; each says whether
     the upper part is the one to evict from."""
 
@@ -108,7 +125,7 @@ class Tree:
         return first
 
 
-class Srrip:
+class Srrip(NoAges):
     def __init__(self, ways: int) -> None:
         self.prediction = [0] * ways
 
@@ -125,7 +142,7 @@ class Srrip:
 
 
 @dataclass
-class OneForAllSets:
+class OneForAllSets(NoAges):
     """Random and round robin: state of the array, not of a set."""
 
     ways: int
@@ -247,13 +264,24 @@ class Array:
                 return way
         free = [index for index, way in enumerate(ways) if not way.live]
         index = free[0] if free else self.orders[row].victim()
+        if free:
+            # What lay dropped in the slot filled moves to where something can be given up.
+            other = self.given_up(row, tag, free)
+            ways[index], ways[other] = ways[other], ways[index]
+            self.orders[row].exchange(index, other)
         self.orders[row].fill(index)
-        dropped = [i for i in free if ways[i].tag == tag]
-        if dropped:                    # what the tag lost moves with it, the free slot's goes there
-            ways[index], ways[dropped[0]] = ways[dropped[0]], ways[index]
-        else:
+        if ways[index].tag != tag:
             ways[index] = Way(tag)
         return ways[index]
+
+    def given_up(self, row: int, tag: tuple[int, int, int], free: list[int]) -> int:
+        """The tag's own dropped entries, or a slot with none, or the longest dropped."""
+        ways = self.rows[row]
+        for wanted in ([i for i in free if ways[i].tag == tag],
+                       [i for i in free if not ways[i].gone]):
+            if wanted:
+                return wanted[0]
+        return self.orders[row].longest_there(free)
 
     # ---- fences
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmu_steps import (
     ABSENT,
+    ACCESS,
     ADVANCE,
     ALL,
     ASID,
@@ -74,6 +75,25 @@ def test_on_one_stream_a_wider_lru_set_never_misses_more(stream, ways, sets):
         for wide in (ways, ways + 1, ways + 4)
     ]
     assert missed == sorted(missed, reverse=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(stream=STREAM, ways=st.integers(1, 12), sets=st.sampled_from((1, 2, 4)),
+       fences=st.lists(st.integers(0, 150), min_size=1, max_size=8))
+def test_with_lru_refills_are_exactly_the_misses_that_full_fences_caused(
+    stream, ways, sets, fences
+):
+    hardware = machine(l1d=[array(ways, sets), array(2, sizes=(1, 2))],
+                       walk_overhead_per_level_cycles=1)
+    visits = [access(pages_of(3)[page]) for page in stream]
+    fenced = [mixed for at, visit in enumerate(visits)
+              for mixed in ([fence(ALL)] if at in fences else []) + [visit]]
+    rows, _ = answers(hardware, mapped() + fenced)
+    rows = rows[[given["kind"] == ACCESS for given in mapped() + fenced]]
+    alone = answers(hardware, mapped() + visits)[0][len(mapped()):]
+    missed, missed_alone = rows["cycles"] > 0, alone["cycles"] > 0
+    assert (missed[missed_alone]).all()
+    assert np.array_equal(rows["refill"] == 1, missed & ~missed_alone)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
