@@ -1,10 +1,9 @@
 /* tlb.c: translation caches as structures of arrays.
  *
- * Tags. One 64-bit word per slot: the page's index within its size (bits below the level and
- * below the sector are gone), the level, the ASID in the high bits; equal words are a hit in one
- * compare. A global entry of another ASID differs from the wanted word in the high bits only.
- * Global is per sector, since a valid kernel page is global while its invalid neighbour need not
- * be.
+ * Tags. One 64-bit word per slot: the page's index within its size (bits below the level and below
+ * the sector are gone), the level, the ASID in the high bits; equal words are a hit in one compare.
+ * A global entry of another ASID differs from the wanted word in the high bits only. Global is per
+ * sector, since a valid kernel page is global while its invalid neighbour need not be.
  *
  * Sizes. Each size that an array ever held is asked for under its own index, smallest first; among
  * ways the lowest wins. Two live entries can cover one page (a stale 4 KiB one under a new 2 MiB
@@ -15,12 +14,19 @@
  *
  * Fences. What a fence drops keeps its tag, so that the later miss can be charged to the fence's
  * cause. A full fence only ends the array's epoch: `held` of an older epoch is void, and
- * `ended_by[epoch]` says why. Every 256th full fence writes this down in all slots and starts
- * over. A dropped slot is free. When a fill takes it, its dropped tag goes: to the slot where the
- * filled tag itself lay dropped, if it did (they swap, so refilling one page never forgets that
- * another was dropped), else away, as a real entry would have been pushed out by the newcomer. A
- * negative entry that is dropped leaves no tag: the walk that follows is what the first use of a
- * new mapping costs anyway, under any policy.
+ * `ended_by[epoch]` says why. Every 256th full fence writes this down in all slots and starts over.
+ * A dropped slot is free. When a fill takes it, its dropped tag goes: to the slot where the filled
+ * tag itself lay dropped, if it did (they swap, so refilling one page never forgets that another
+ * was dropped), else away, as a real entry would have been pushed out by the newcomer. A negative
+ * entry that is dropped leaves no tag: the walk that follows is what the first use of a new mapping
+ * costs anyway, under any policy.
+ *
+ * Speed. Most questions to a fully associative array are answered without reading its tags: a
+ * counting filter over the tags says "nowhere", a memo of the slot found last says "here" and is
+ * verified by the tag, and a set that was seen full stays so until something in it is dropped. None
+ * of them can change an answer: the filter counts every tag that is in a slot, live or dropped, and
+ * with one ASID in the array a tag is in one slot at most; with more, the memo is not asked,
+ * because an entry of another ASID may be global and come first.
  *
  * Left out: banks, multi-hits as errors, the victim path of XiangShan's direct-mapped first level,
  * ECC.
@@ -31,7 +37,7 @@
 
 #include "rv.h"
 
-enum { LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48, LEVEL_MASK = 7 };
+enum { LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48, LEVEL_MASK = 7, FILTER_BITS_MIN = 8 };
 
 #define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 #define NO_ASID ((UINT64_C(1) << ASID_SHIFT) - 1)
@@ -56,6 +62,12 @@ static struct key key_of(const struct tlb_array *array, uint64_t vpn, uint32_t l
     key.set = (uint32_t)index & (array->sets - 1);
     key.first = key.set * array->ways;
     return key;
+}
+
+/* Fibonacci hashing of a tag without its ASID. */
+static uint32_t hash_of(const struct tlb_array *array, uint64_t tag)
+{
+    return (uint32_t)((tag & NO_ASID) * UINT64_C(0x9e3779b97f4a7c15) >> array->filter_shift);
 }
 
 static uint32_t tag_level(uint64_t tag) { return tag >> LEVEL_SHIFT & LEVEL_MASK; }
@@ -98,6 +110,13 @@ void tlb_array_create(struct tlb_array *array, struct arena *arena, const struct
     array->epochs = arena_take(arena, slots, sizeof array->epochs[0]);
     array->ptes = arena_take(arena, sectors, sizeof array->ptes[0]);
     array->causes = arena_take(arena, sectors, sizeof array->causes[0]);
+    array->filter_shift = 64 - FILTER_BITS_MIN;
+    while (UINT32_C(1) << (64 - array->filter_shift) < 8 * slots)
+        array->filter_shift--;
+    array->full = arena_take(arena, shape->sets, sizeof array->full[0]);
+    size_t hashes = (size_t)1 << (64 - array->filter_shift);
+    array->filter = arena_take(arena, hashes, sizeof array->filter[0]);
+    array->memo = arena_take(arena, hashes, sizeof array->memo[0]);
     tlb_policy_create(&array->order, arena, shape->sets, shape->ways, seed, hart, stream);
     if (array->tags == NULL)
         return;
@@ -109,14 +128,20 @@ bool tlb_array_find(struct tlb_array *array, uint64_t vpn, uint32_t level, uint1
                     struct tlb_place *place)
 {
     struct key key = key_of(array, vpn, level, asid);
-    for (uint32_t way = 0; way < array->ways; way++) {
-        uint32_t slot = key.first + way;
+    uint32_t hash = hash_of(array, key.tag);
+    if (array->filter[hash] == 0)
+        return false;
+    uint32_t slot = array->memo[hash], last = key.first + array->ways;
+    if (array->tags[slot] != key.tag || array->many_asids)
+        slot = key.first;
+    for (; slot < last; slot++) {
         uint64_t differs = array->tags[slot] ^ key.tag;
         if ((differs & NO_ASID) != 0 || array->epochs[slot] != array->epoch
             || !(array->held[slot] >> key.sector & 1))
             continue;
         if (differs == 0 || array->global[slot] >> key.sector & 1) {
-            *place = (struct tlb_place){array, key.set, way, key.sector, level};
+            array->memo[hash] = (uint16_t)slot;
+            *place = (struct tlb_place){array, key.set, slot - key.first, key.sector, level};
             return true;
         }
     }
@@ -127,6 +152,8 @@ bool tlb_array_dropped(const struct tlb_array *array, uint64_t vpn, uint32_t lev
                        uint8_t *cause)
 {
     struct key key = key_of(array, vpn, level, asid);
+    if (array->filter[hash_of(array, key.tag)] == 0)
+        return false;
     for (uint32_t way = 0; way < array->ways; way++) {
         uint32_t slot = key.first + way;
         uint64_t differs = array->tags[slot] ^ key.tag;
@@ -156,6 +183,7 @@ static void drop(struct tlb_array *array, uint32_t slot, uint32_t sectors, uint8
         *cause_at(array, slot, sector) = cause;
     }
     array->held[slot] &= (uint8_t)~leaving;
+    array->full[slot / array->ways] = 0;
 }
 
 /* Writes down what the end of the slot's epoch meant. */
@@ -215,17 +243,43 @@ static uint32_t spared(struct tlb_array *array, const struct key *key, uint32_t 
     return found;
 }
 
+/* Makes the slot the tag's, empty. */
+static void take_over(struct tlb_array *array, uint32_t slot, uint64_t tag)
+{
+    if (array->tags[slot] != NO_TAG)
+        array->filter[hash_of(array, array->tags[slot])]--;
+    array->filter[hash_of(array, tag)]++;
+    array->tags[slot] = tag;
+    array->held[slot] = array->global[slot] = array->dropped[slot] = 0;
+    array->epochs[slot] = array->epoch;
+}
+
+/* The ways of the set that matter to a fill: the tag's own and the first free one; `ways`: none. */
+static void survey(struct tlb_array *array, const struct key *key, uint32_t *own, uint32_t *free)
+{
+    *own = *free = array->ways;
+    if (array->full[key->set] == array->epoch + 1u
+        && array->filter[hash_of(array, key->tag)] == 0)
+        return;
+    for (uint32_t way = 0; way < array->ways; way++) {
+        uint32_t slot = key->first + way;
+        if (array->tags[slot] == key->tag)
+            *own = way;
+        if (*free == array->ways && !is_live(array, slot))
+            *free = way;
+    }
+    if (*free == array->ways)
+        array->full[key->set] = (uint16_t)(array->epoch + 1u);
+}
+
 /* The slot where the tag lives from now on: its own, a free one, or the victim's. */
 static uint32_t open_slot(struct tlb_array *array, const struct key *key)
 {
-    uint32_t way = array->ways;
-    for (uint32_t other = array->ways; other-- > 0;) {
-        if (!is_live(array, key->first + other)) {
-            way = other;
-        } else if (array->tags[key->first + other] == key->tag) {
-            array->policy->hit(&array->order, key->set, other);
-            return key->first + other;
-        }
+    uint32_t own, way;
+    survey(array, key, &own, &way);
+    if (own < array->ways && is_live(array, key->first + own)) {
+        array->policy->hit(&array->order, key->set, own);
+        return key->first + own;
     }
     bool is_free = way < array->ways;
     if (!is_free)
@@ -237,10 +291,8 @@ static uint32_t open_slot(struct tlb_array *array, const struct key *key)
             swap(array, slot, given_up);
     }
     array->policy->fill(&array->order, key->set, way);
-    if (array->tags[slot] != key->tag) {
-        array->tags[slot] = key->tag;
-        array->held[slot] = array->global[slot] = array->dropped[slot] = 0;
-    }
+    if (array->tags[slot] != key->tag)
+        take_over(array, slot, key->tag);
     return slot;
 }
 
@@ -254,6 +306,9 @@ uint32_t tlb_array_fill(struct tlb_array *array, uint64_t vpn, uint32_t level, u
     uint32_t taken = (uint32_t)take >> first & ((UINT32_C(1) << sectors) - 1);
     if (taken == 0)
         return 0;
+    array->many_asids |= array->filled && array->asid != asid;
+    array->filled = true;
+    array->asid = asid;
     uint32_t slot = open_slot(array, &key);
     uint32_t negative = 0;
     for (uint32_t sector = 0; taken >> sector != 0; sector++) {
@@ -361,6 +416,7 @@ void tlb_array_forget(struct tlb_array *array, uint64_t vpn, uint64_t pages)
                 && first < vpn + pages && vpn < end)
                 array->held[slot] &= (uint8_t)~(1u << sector);
         }
+        array->full[slot / array->ways] = 0;
     }
 }
 

@@ -37,6 +37,12 @@ struct tlb_array {
     uint8_t *dropped;            /* ... a valid one was, until a fence dropped it */
     uint8_t *epochs;             /* per slot: the epoch its `held` is from */
     struct pte *ptes;            /* per slot and sector */
+    uint16_t *filter;            /* per hash: slots whose tag falls there; 0: no slot has it */
+    uint16_t *memo;              /* per hash: the slot found last */
+    uint16_t *full;              /* per set: 1 + the epoch in which no way was free; 0: unknown */
+    uint32_t filter_shift;       /* 64 - log2 of the filter's size */
+    uint16_t asid;               /* of all tags, unless many_asids */
+    bool filled, many_asids;
     uint8_t *causes;             /* per slot and sector: why, where `dropped` */
 
     uint8_t epoch;               /* `held` of another epoch is void: a full fence ended it */
