@@ -211,11 +211,19 @@ def workloads_page() -> str:
     )
 
 
+def verdicts_page() -> str:
+    """Return the verdicts of every policy in every scenario; takes some seconds to search."""
+    from sweeps import verdicts
+
+    return verdicts.page()
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "counters.md": counters_page,
     "machines.md": machines_page,
     "ops.md": ops_page,
     "policies.md": policies_page,
+    "verdicts.md": verdicts_page,
     "workloads.md": workloads_page,
 }
 
