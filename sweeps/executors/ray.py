@@ -7,6 +7,9 @@ never waits for the driver. Machines that lack the package get it as two directo
 of plain directories: no pip, no network, a new hash whenever a byte changes); every batch carries
 the build id of the engine that answered, and an answer of another engine is refused.
 
+Through ``ray://`` (Ray Client) nothing can be streamed: there a shard comes back whole, and jobs
+suspected of a crash are tried again one by one.
+
 An address is always given (``local``, ``HOST:PORT`` or ``ray://HOST:PORT``): without one, Ray would
 attach to whatever cluster runs on this machine. Left out: autoscaling, and a cluster whose workers
 have another Python than the driver.
@@ -27,8 +30,10 @@ from typing import Any, Final
 from pysim import engine
 from pysim.errors import InputError
 from sweeps.executors.shard import (
+    CAREFUL_JOBS_MAX,
     Backlog,
     Batch,
+    Done,
     ExecutorError,
     Job,
     Shard,
@@ -38,6 +43,7 @@ from sweeps.executors.shard import (
     simulate,
 )
 
+CLIENT: Final = "ray://"
 SHARDS_PER_CPU: Final = 2
 POLL_SECONDS: Final = 0.25
 REACH_SECONDS: Final = 5.0
@@ -72,6 +78,11 @@ def _serve(jobs: Sequence[Job], ask: Simulate, careful: bool) -> Iterator[Batch]
         yield Batch(engine.BUILD_ID, host, rows)
 
 
+def _serve_whole(jobs: Sequence[Job], ask: Simulate, careful: bool) -> list[Batch]:
+    """Be a worker for one shard, where nothing can be streamed."""
+    return list(_serve(jobs, ask, careful))
+
+
 def ship(to: Path) -> list[str]:
     """Copy the packages, built engine included, to where Ray can zip them; return the copies."""
     here = Path(__file__).resolve().parents[2]
@@ -86,7 +97,7 @@ def _reach(address: str) -> None:
     """Raise ExecutorError unless somebody listens there; Ray itself would try for a minute."""
     if address == "local":
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdigit():
         raise InputError("--address", "", f"local, HOST:PORT or ray://HOST:PORT, got {address!r}")
     try:
@@ -146,8 +157,10 @@ class Ray:
     def _run(self, ray: Any, jobs: Sequence[Job], stop: Stop) -> Iterator[Batch]:
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         workers = min(cpus, self._limit or cpus)
-        task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_serve)
-        backlog = Backlog(jobs, workers)
+        streams = not self._address.startswith(CLIENT)
+        task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming" if streams else 1)(
+            _serve if streams else _serve_whole)
+        backlog = Backlog(jobs, workers, CAREFUL_JOBS_MAX if streams else 1)
         flying: dict[Any, Shard] = {}
         while (backlog and not stop) or flying:
             while backlog and not stop and len(flying) < SHARDS_PER_CPU * workers:
@@ -157,33 +170,39 @@ class Ray:
                 break
             ready, _ = ray.wait(list(flying), num_returns=1, timeout=POLL_SECONDS,
                                 fetch_local=False)
-            for stream in ready:
-                yield from self._listen(ray, stream, flying, backlog)
+            for flight in ready:
+                yield from self._listen(ray, flight, flying, backlog, streams=streams)
 
-    def _listen(self, ray: Any, stream: Any, flying: dict[Any, Shard],
-                backlog: Backlog) -> Iterator[Batch]:
-        """Take one batch of a stream, or notice that it ended, well or badly."""
-        shard = flying[stream]
+    def _listen(self, ray: Any, flight: Any, flying: dict[Any, Shard], backlog: Backlog, *,
+                streams: bool) -> Iterator[Batch]:
+        """Take what a shard hands over, or notice that it ended, well or badly."""
+        shard, over = flying[flight], True
         try:
-            batch: Batch = ray.get(next(stream))
+            if streams:
+                batches = [ray.get(next(flight))]
+                over = False
+            else:
+                batches = ray.get(flight)
         except StopIteration:
-            del flying[stream]
-            return
+            batches = []
         except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:
-            del flying[stream]
-            lost = backlog.node_lost(shard, f"the machine was lost: {_first_line(error)}")
+            batches = _blame(backlog.node_lost(shard, _how(error)))
         except ray.exceptions.RayTaskError as error:   # a job's own error never gets here
             raise ExecutorError(f"a worker cannot work: {_last_line(error)}") from error
         except ray.exceptions.RayError as error:
-            del flying[stream]
-            lost = backlog.worker_died(shard, _how(error))
+            batches = _blame(backlog.worker_died(shard, _how(error)))
         else:
-            shard.take(batch.rows)
-            backlog.learn(batch.rows)
-            yield batch
-            return
-        if lost:
-            yield Batch(engine.BUILD_ID, socket.gethostname(), lost)
+            for batch in batches:
+                shard.take(batch.rows)
+                backlog.learn(batch.rows)
+        if over:
+            del flying[flight]
+        yield from batches
+
+
+def _blame(lost: tuple[Done, ...]) -> list[Batch]:
+    """Return what a dead worker leaves for good, if anything, as the driver's own batch."""
+    return [Batch(engine.BUILD_ID, socket.gethostname(), lost)] if lost else []
 
 
 def _how(error: Exception) -> str:

@@ -144,9 +144,14 @@ class Shard:
 
 
 class Backlog:
-    """The jobs nobody has been given yet, and what a second per unit of weight has come to."""
+    """The jobs nobody has been given yet, and what a second per unit of weight has come to.
 
-    def __init__(self, jobs: Iterable[Job], workers: int) -> None:
+    Where batches do not survive their worker, ``careful_jobs`` is 1: one suspect a shard.
+    """
+
+    def __init__(self, jobs: Iterable[Job], workers: int,
+                 careful_jobs: int = CAREFUL_JOBS_MAX) -> None:
+        self._careful_jobs = careful_jobs
         self._waiting = deque(sorted(jobs, key=lambda job: (-job.weight, job.index)))
         self._careful: deque[tuple[Job, ...]] = deque()
         self._weights = {job.index: job.weight for job in self._waiting}
@@ -199,9 +204,10 @@ class Backlog:
         if left and (shard.careful or len(left) == 1):
             culprit = (Done(left[0].index, error=how),)
             left = left[1:]
-        if left:
-            self._careful.append(tuple(left[:CAREFUL_JOBS_MAX]))
-            self._push(reversed(left[CAREFUL_JOBS_MAX:]))
+        suspects, rest = left[:CAREFUL_JOBS_MAX], left[CAREFUL_JOBS_MAX:]
+        for at in range(0, len(suspects), self._careful_jobs):
+            self._careful.append(tuple(suspects[at:at + self._careful_jobs]))
+        self._push(reversed(rest))
         return culprit
 
     def node_lost(self, shard: Shard, how: str) -> tuple[Done, ...]:
