@@ -157,7 +157,7 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
     scenario = points[0].scenario
     about = listings.recording(found, scenario.notes)
     table = tables.by_metric(f"{scenario.machine.name}, {scenario.harts} harts", ["policy"], rows,
-                             metrics.DEFAULT)
+                             metrics.DEFAULT, asked.report.baseline)
     _print_with(about, table, form)
     return outcome.exit_status
 

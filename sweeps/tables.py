@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pysim.stats import Estimate
-from sweeps.metrics import METRICS, Row, verdict
+from sweeps.metrics import DIFFERENCE, METRICS, Row, verdict
 
 if TYPE_CHECKING:
     from pysim.engine import Result
@@ -107,8 +107,11 @@ def _as_text(table: Table, form: str) -> str:
     rows = [[cell(value, column.style) for value, column in zip(row, table.columns, strict=True)]
             for row in table.rows]
     align = ["left" if column.style == "text" else "right" for column in table.columns]
-    text = tabulate(rows, headers=[c.heading or c.name for c in table.columns],
-                    tablefmt=_TABULATE[form], disable_numparse=True, colalign=align if rows else ())
+    headings = [column.heading or column.name for column in table.columns]
+    if form == "github":
+        headings = [heading.replace("\n", " ") for heading in headings]
+    text = tabulate(rows, headers=headings, tablefmt=_TABULATE[form], disable_numparse=True,
+                    colalign=align if rows else ())
     title = f"**{table.title}**\n" if form == "github" else table.title
     return "\n".join(part for part in (title, text, *_notes(table, form)) if part)
 
@@ -161,8 +164,11 @@ def _as_csv(tables: Sequence[Table]) -> str:
 # ---- tables of points -------------------------------------------------------------------------
 
 
-def _metric_column(name: str) -> Column:
-    return Column(name=name, heading=METRICS[name].heading, style=METRICS[name].style)
+def _metric_column(name: str, baseline: str = "") -> Column:
+    heading = METRICS[name].heading
+    if name == DIFFERENCE and baseline:
+        heading = f"points less\n{baseline}"
+    return Column(name=name, heading=heading, style=METRICS[name].style)
 
 
 def _text(names: Iterable[str]) -> tuple[Column, ...]:
@@ -171,13 +177,13 @@ def _text(names: Iterable[str]) -> tuple[Column, ...]:
 
 def _instead(row: Row) -> str:
     """Say what stands in place of a number."""
-    if row.unsafe:
-        return f"unsafe: {row.unsafe}"
+    if row.unsafe:   # oops (hart 3, cycle 812, ...): the rest is a note below the table
+        return f"unsafe: {row.unsafe.partition(',')[0]})"
     return "no result" if row.missing == row.replicates else ""
 
 
 def by_metric(title: str, axes: Sequence[str], rows: Sequence[Row], metrics: Sequence[str],
-              notes: Sequence[str] = ()) -> Table:
+              baseline: str) -> Table:
     """Return a table of one line per row: the axes given, then every metric."""
     lines = []
     for row in rows:
@@ -186,7 +192,9 @@ def by_metric(title: str, axes: Sequence[str], rows: Sequence[Row], metrics: Seq
         if instead:
             values = [instead, *[None] * (len(metrics) - 1)]
         lines.append((*(row.coordinates[axis] for axis in axes), *values))
-    columns = (*_text(axes), *(_metric_column(name) for name in metrics))
+    columns = (*_text(axes), *(_metric_column(name, baseline) for name in metrics))
+    notes = (f"{', '.join(str(row.coordinates[axis]) for axis in axes)}: {row.unsafe}"
+             for row in rows if row.unsafe)
     return Table(title=title, columns=columns, rows=tuple(lines), notes=tuple(notes))
 
 
@@ -241,16 +249,16 @@ def of_sweep(report: Report, axes: Sequence[str], rows: Sequence[Row],
     """Return the tables of a sweep for people: the lead with every metric, then one pivot each."""
     others = [axis for axis in axes if axis not in (report.rows, report.columns)]
     if report.columns not in axes:
-        return [by_metric(title, [report.rows], found, metrics)
+        return [by_metric(title, [report.rows], found, metrics, report.baseline)
                 for title, found in groups(rows, others)]
     lead = [row for row in rows
             if all(row.coordinates[axis] == value for axis, value in report.lead.items())]
     varying = [axis for axis in axes if axis != report.rows and axis not in report.lead]
     fixed = ", ".join(f"{axis} {value}" for axis, value in report.lead.items())
     tables = [by_metric(", ".join(part for part in (fixed, title) if part), [report.rows], found,
-                        metrics)
+                        metrics, report.baseline)
               for title, found in groups(lead, varying)] if report.lead else []
-    heading = METRICS[report.cells].heading
+    heading = METRICS[report.cells].heading.replace("\n", " ")
     return tables + [
         pivot(f"{heading}: {title}" if title else heading, found, report.rows, report.columns,
               report.cells)

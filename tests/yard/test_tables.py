@@ -99,15 +99,16 @@ def test_one_unsafe_replicate_takes_every_number_away() -> None:
     row = metrics.reduce({"policy": "none"}, {0: result(), 1: oops()}, 1000, metrics.DEFAULT)
     assert row.values == {}
     assert row.overheads == {}
-    table = tables.by_metric("t", ["policy"], [row], ["overhead", "ipis"])
-    assert table.rows == (
-        ("none", "unsafe: oops (hart 3, cycle 812, va 0xff10), 1 of 2 runs", None),)
+    table = tables.by_metric("t", ["policy"], [row], ["overhead", "ipis"], "base")
+    assert table.rows == (("none", "unsafe: oops (hart 3)", None),)
+    assert table.notes == ("none: oops (hart 3, cycle 812, va 0xff10), 1 of 2 runs",)
     assert metrics.against(row, row) is row
 
 
 def test_what_is_missing_says_so() -> None:
     row = metrics.reduce({"policy": "none"}, {0: None, 1: None}, 1000, metrics.DEFAULT)
-    assert tables.by_metric("t", ["policy"], [row], ["overhead"]).rows == (("none", "no result"),)
+    table = tables.by_metric("t", ["policy"], [row], ["overhead"], "")
+    assert table.rows == (("none", "no result"),)
     half = metrics.reduce({"policy": "none"}, {0: None, 1: result()}, 1000, ["overhead"])
     assert (half.missing, half.replicates) == (1, 2)
     assert half.values["overhead"] == stats.estimate([0])
