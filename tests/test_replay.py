@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pysim import engine, ftrace, machines, workloads
+from pysim import engine, ftrace, machines, scenario, workloads
 from pysim.errors import InputError
 from pysim.workloads import recovery, replay
 from pysim.workloads.replay import Replay, Settings
@@ -90,6 +90,7 @@ class Kernel:
         self.areas: dict[int, int] = {}   # first page -> pages
         self.lazy: set[int] = set()
         self.touched: dict[int, set[int]] = defaultdict(set)   # hart -> pages
+        self.used: dict[int, set[int]] = defaultdict(set)      # ... at any time
         self.switched: dict[int, set[int]] = defaultdict(set)  # hart -> first pages
         self.current: dict[int, range] = {}
         self.came_up: set[int] = set()
@@ -138,7 +139,9 @@ class Kernel:
             self.lazy.add(page)
             for other, touched in self.touched.items():
                 assert page not in touched, f"hart {other} still uses it"
-        assert all(pages[0] not in stacks for stacks in self.switched.values())
+                self.used[other].discard(page)
+        for stacks in self.switched.values():
+            stacks.discard(pages[0])
 
     def do_purge(self, item: dict[str, Any], hart: int) -> None:
         if item["pages"] > 1 << 31:
@@ -149,6 +152,7 @@ class Kernel:
         for page in self.pages(item):
             assert page in self.mapped, "touched before it is mapped or after it is freed"
             self.touched[hart].add(page)
+            self.used[hart].add(page)
         if item["flags"] & FLAG["stack"]:
             assert set(self.pages(item)) <= set(self.current[hart])
 
@@ -162,17 +166,17 @@ class Kernel:
         assert bool(item["flags"] & FLAG["first"]) == (pages[0] not in self.switched[hart])
         if item["flags"] & FLAG["first"]:
             assert item["arg"] == 1
-            self.touched[hart].add(pages[-1])
+            self.used[hart].add(pages[-1])
         for page in pages[len(pages) - item["arg"]:]:
-            assert page in self.touched[hart], "the mix would go where the hart has not been"
+            assert page in self.used[hart], "the mix would go where the hart has not been"
+            self.touched[hart].add(page)
         self.switched[hart].add(pages[0])
 
     def do_forget(self, item: dict[str, Any], hart: int) -> None:
         pages = set(self.pages(item))
-        assert self.touched[hart] & pages, "nothing to forget"
+        assert pages & self.used[hart], "never used here"
         assert not pages & set(self.current.get(hart, ())), "it stands on it"
         self.touched[hart] -= pages
-        self.switched[hart].discard(self.pages(item)[0])
 
     def do_online(self, item: dict[str, Any], hart: int) -> None:
         assert item["arg"] != hart
@@ -231,6 +235,7 @@ def test_no_recorded_kernel_reuses_an_unpurged_address(shared: Path) -> None:
         assert not [what for what in rec.findings if "missing" in what or "not purged" in what]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [3, 4, 5])
 def test_addresses_lie_in_the_layout_of_the_mode(shared: Path, levels: int) -> None:
     regions = engine.regions(levels)
@@ -340,13 +345,14 @@ def test_a_new_stack_is_written_by_the_forker_and_switched_to_by_the_child() -> 
              for i in items]
     assert short == [
         (0, "map", 0, 4), (0, "touch", 0, 1),            # set_task_stack_end_magic
-        (0, "touch", 3, 1),                              # copy_thread
+        (0, "touch", 3, 1), (0, "forget", 0, 4),         # copy_thread
         (1, "switch", 0, 4), (1, "touch", 2, 1),         # the child, then its second page
         (1, "switch", None, 0), (1, "forget", 0, 4),     # it is gone
         (0, "forget", 0, 4), (0, "unmap", 0, 4),
     ]
-    assert [i["flags"] for i in items[:5]] == [FLAG["stack"], 0, 0, FLAG["first"], FLAG["stack"]]
-    first_use = items[3]
+    assert [i["flags"] for i in items[:6]] == [FLAG["stack"], 0, 0, 0, FLAG["first"],
+                                               FLAG["stack"]]
+    first_use = items[4]
     assert first_use["wait"] == items[0]["signal"] != 0
 
 
@@ -577,6 +583,45 @@ def test_areas_too_far_apart_for_a_mode_are_refused() -> None:
     replay.build(rec, settings(1))
     with pytest.raises(InputError, match="does not fit into the region"):
         replay.build(rec, settings(1, levels=3))
+
+
+# ---- on the engine ------------------------------------------------------------------------------
+
+
+def ran(policy: str, machine: str = "xs-kmh", **changes: Any) -> engine.Result:
+    workload = {"inherit": "forkburst", "rate_factor": 40} | changes
+    return engine.simulate(scenario.lower(scenario.build({
+        "policy": policy, "machine": machine, "harts": 2, "workload": workload})))
+
+
+@pytest.mark.parametrize("policy", ["ideal", "vmalloc-fault", "preventive-range", "mark-6.12",
+                                    "mark-barrier", "mark-switch-in"])
+def test_a_recording_runs_to_its_end_with_all_it_recorded(policy: str) -> None:
+    result = ran(policy)
+    assert result.verdict == "ran"
+    counters = result.counters
+    assert (counters["maps"], counters["map_pages"]) == (236, 944)
+    assert (counters["unmaps"], counters["purges"]) == (227, 0)
+    assert counters["ambient_faults"] == 0
+    assert counters["remote_fence_calls"] == (236 if policy == "preventive-range" else 0)
+
+
+def test_a_recording_is_the_same_work_for_every_policy() -> None:
+    same = [{name: ran(policy).counters[name] for name in ("work_digest", "useful_cycles", "maps")}
+            for policy in ("ideal", "preventive-range", "mark-6.12")]
+    assert same[0] == same[1] == same[2]
+
+
+def test_a_recording_gives_the_same_record_twice() -> None:
+    assert ran("mark-7.2").record() == ran("mark-7.2").record()
+
+
+def test_more_of_the_time_goes_to_maps_when_the_rate_rises() -> None:
+    slow, fast = ran("preventive-range", rate_factor=20), ran("preventive-range", rate_factor=200)
+    assert slow.counters["maps"] == fast.counters["maps"]
+    parts = [r.counters["initiator_wait_cycles"] / r.counters["useful_cycles"]
+             for r in (slow, fast)]
+    assert parts[1] > 5 * parts[0] > 0
 
 
 # ---- the report ---------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ STACK_PAGES_IN_USE: Final = 2
 """Pages from its top that a running task visits. assumed: syscall paths stay under 8 KiB."""
 
 _ITEM: Final = struct.Struct("<QQQQIIIHBB")  # csim.h, struct csim_item
-_PAGES_MAX: Final = (1 << 32) - 1
+_PAGES_MAX: Final = 1 << 28
+"""The engine takes no larger range; a purge that spans regions is one full fence anyway."""
 _MODULES_FIRST: Final = 0xFFFFFFFF00000000
 _LAST: Final = 1 << 30  # after everything else that an event did
 
@@ -282,13 +283,14 @@ class _Builder:
         if area is None:
             return
         self.owners[event.child_pid] = area
-        _, wait = self.use(area, hart)
+        _, wait = self.use(area, hart)  # the parent writes it and is done with it
         va = self.addresses(area)
         if area.made_at in self.forked:  # from the cache: cleared whole (alloc_thread_stack_node)
             self.put("touch", hart, va=va, pages=area.pages, wait=wait)
         else:                            # new: the child's registers at the top (copy_thread)
             top = va + (area.pages - 1) * PAGE_BYTES
             self.put("touch", hart, va=top, pages=1, wait=wait)
+        self.put("forget", hart, area=area)
         self.forked.add(area.made_at)
 
     def switch(self, event: Switch, hart: _Hart) -> None:
