@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -21,6 +21,9 @@ from pysim.machines import load as load_machine
 from pysim.machines.model import Frozen, complaint
 from pysim.workloads import Workload
 from pysim.workloads import load as load_workload
+
+if TYPE_CHECKING:
+    from pysim.workloads.replay import Replay
 
 # Kconfig's default for 64-bit RISC-V up to 6.12 (facts/kernel.md 3)
 NR_CPUS_DEFAULT: Final = 64
@@ -128,21 +131,27 @@ def _program(policy: str, nr_cpus: int) -> ops.Program:
     return ops.lower(policies.find(policy), nr_cpus=nr_cpus)
 
 
-def lower(scenario: Scenario) -> Question:
+def lower(scenario: Scenario, *, work: Replay | None = None) -> Question:
     """Lower a scenario to the bytes that cross the door.
 
+    ``work`` is a recording that is no file: its mappings and its length replace the workload's.
     Raises InputError for a value that does not fit, EngineError for a program the engine refuses.
     """
     machine, workload = scenario.machine, scenario.workload
     program = _program(scenario.policy, scenario.nr_cpus)
+    values = workload.c_values(machine, scenario.seed, scenario.harts)
+    if work is None:
+        items, gates = workload.items(machine, scenario.harts)
+    else:
+        items, gates = work.items, work.gates
+        values |= {"synthetic": 0, "useful_cycles": max(workload.visit_cycles, work.useful_cycles)}
     params = engine.pack("csim_params", {
         "harts": scenario.harts,
         "nr_cpus": scenario.nr_cpus,
         "livelock_retries": scenario.livelock_retries,
         "zero": 0,
         "machine": machine.c_values(),
-        "workload": workload.c_values(machine, scenario.seed, scenario.harts),
+        "workload": values,
     })
-    items, gates = workload.items(machine, scenario.harts)
     return Question(params=params, header=program.header, ops=program.ops, items=items,
                     gates=gates)

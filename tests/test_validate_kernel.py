@@ -363,8 +363,36 @@ def test_the_machine_is_the_emulator_of_the_tables() -> None:
 # ---- the whole ----------------------------------------------------------------------------------
 
 
+def test_the_engine_agrees_with_the_counts_of_this_checkout() -> None:
+    report = vk.validate_kernel(SMALL)
+    assert not [row for row in report.rows if row.outcome == "differs"]
+    assert report.ok
+    equal = [row for row in report.rows if row.outcome == "equal"]
+    assert len(equal) >= 270
+    assert sum(row.measured != 0 for row in equal) >= 120
+    assert {row.what for row in equal} == {"rf_kern", "kernel targets", "pf_S_k", "S_addr added",
+                                           "S_full added"}
+
+
+def test_the_wrong_policy_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were preventive taken for mark, or the other way round, hundreds of rows would differ."""
+    swapped = {"preventive": ("mark-6.12", False), "mark": ("preventive-range", False)}
+    monkeypatch.setattr(vk, "POLICIES", swapped)
+    rows = vk.validate_kernel(SMALL).rows
+    off = Counter(row.what for row in rows if row.outcome == "differs")
+    assert off.keys() == {"rf_kern", "kernel targets", "S_addr added"}
+    assert off["rf_kern"] >= 30
+
+
 @pytest.mark.slow
-def test_the_naive_count_agrees_with_every_scorable_row(shared: Path) -> None:
+def test_the_engine_agrees_with_every_scorable_row(shared: Path) -> None:
+    report = vk.validate_kernel(shared / "data" / "kernel")
+    assert not [row for row in report.rows if row.outcome == "differs"]
+    assert sum(row.outcome == "equal" for row in report.rows) >= 1500
+
+
+@pytest.mark.slow
+def test_a_naive_count_agrees_with_every_scorable_row(shared: Path) -> None:
     report = vk.validate_kernel(shared / "data" / "kernel", simulate=naive)
     assert not [row for row in report.rows if row.outcome == "differs"]
     assert sum(row.outcome == "equal" for row in report.rows) >= 1500
