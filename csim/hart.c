@@ -47,8 +47,9 @@ static void next_speculation(const struct world *world, struct hart *hart)
 
 void hart_create(struct world *world, struct hart *hart, uint32_t id, struct arena *arena)
 {
-    hart->inbox = arena_take(arena, world->harts_nr, sizeof hart->inbox[0]);
-    hart->inbox_at_cycles = arena_take(arena, world->harts_nr, sizeof hart->inbox_at_cycles[0]);
+    uint32_t room = shootdown_inbox_room(world);
+    hart->inbox = arena_take(arena, room, sizeof hart->inbox[0]);
+    hart->inbox_at_cycles = arena_take(arena, room, sizeof hart->inbox_at_cycles[0]);
     mmu_create(&hart->mmu, arena, &world->params.machine, world->pt.root_ppn, id,
                world->params.workload.seed, &hart->counters);
     hart->id = id;

@@ -193,12 +193,12 @@ void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot)
     shootdown_acked(world, slot, world->harts[slot / SHOOTS_MAX].now_cycles);
 }
 
-static uint32_t inbox_room(const struct world *world) { return world->harts_nr * SHOOTS_MAX; }
+uint32_t shootdown_inbox_room(const struct world *world) { return world->harts_nr * SHOOTS_MAX; }
 
 void shootdown_arrive(struct world *world, struct hart *hart, uint32_t slot, uint64_t at_cycles)
 {
-    assert(hart->inbox_nr < inbox_room(world));
-    uint32_t at = (hart->inbox_first + hart->inbox_nr++) % inbox_room(world);
+    assert(hart->inbox_nr < shootdown_inbox_room(world));
+    uint32_t at = (hart->inbox_first + hart->inbox_nr++) % shootdown_inbox_room(world);
     hart->inbox[at] = slot;
     hart->inbox_at_cycles[at] = at_cycles;
 }
@@ -250,8 +250,9 @@ bool shootdown_take(struct world *world, struct hart *hart)
         return false;
     uint64_t arrived = hart->inbox_at_cycles[hart->inbox_first];
     hart->counters.ipi_delay_cycles += hart->now_cycles > arrived ? hart->now_cycles - arrived : 0;
-    hart->inbox_first = (hart->inbox_first + 1) % inbox_room(world);
     hart->inbox_nr--;
+    hart->inbox_first = hart->inbox_nr == 0 ? 0 : (hart->inbox_first + 1) %
+                                                      shootdown_inbox_room(world);
     bool from_user = hart->depth == 0 && hart->stream.user;
     struct frame *frame = world_push(world, hart, FRAME_SERVE,
                                      (enum origin)world->shoots[slot].origin);

@@ -23,6 +23,9 @@ void shootdown_begin(struct world *world, struct hart *hart, const struct csim_o
 /* One step of the sender's frame. */
 void shootdown_step(struct world *world, struct hart *hart, struct frame *frame);
 
+/* Requests that can wait at one hart: each other one sends so many shootdowns at a time. */
+uint32_t shootdown_inbox_room(const struct world *world);
+
 /* An IPI has arrived at the hart's inbox. */
 void shootdown_arrive(struct world *world, struct hart *hart, uint32_t slot, uint64_t at_cycles);
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -273,11 +274,9 @@ def _view(ctype: str, data: bytes, *, count: int | None = None) -> Any:
     return ffi.from_buffer(f"{ctype}[]", data)
 
 
-def simulate(question: Question, *, stop: Stop | None = None) -> Result:
-    """Run one question to its end or verdict; the C call holds no GIL.
-
-    Raises EngineError (a field the engine refused, or no memory) and StoppedError.
-    """
+@contextlib.contextmanager
+def _created(question: Question) -> Iterator[Any]:
+    """Hold a simulator of the question. Raises EngineError with the field the engine refused."""
     error = ffi.new("struct csim_error *")
     handle = ffi.new("struct csim **")
     program = _view("struct csim_program", question.header, count=1)
@@ -294,15 +293,36 @@ def simulate(question: Question, *, stop: Stop | None = None) -> Result:
     if status != lib.CSIM_OK:
         raise EngineError(f"{text(error.field)}: {text(error.reason)}")
     try:
-        result = ffi.new("struct csim_result *")
-        status = lib.csim_run(handle[0], stop.pointer if stop else ffi.NULL, result)
+        yield handle[0]
     finally:
         lib.csim_destroy(handle[0])
+
+
+def simulate(question: Question, *, stop: Stop | None = None) -> Result:
+    """Run one question to its end or verdict; the C call holds no GIL.
+
+    Raises EngineError (a field the engine refused, or no memory) and StoppedError.
+    """
+    with _created(question) as simulator:
+        result = ffi.new("struct csim_result *")
+        status = lib.csim_run(simulator, stop.pointer if stop else ffi.NULL, result)
     if status == lib.CSIM_STOPPED:
         raise StoppedError("the run was stopped before its end")
     if status != lib.CSIM_OK:
         raise EngineError(f"the run ended with status {status}")
     return _result(result)
+
+
+def items(question: Question) -> bytes:
+    """Return the work of a run, drawn and given: struct csim_item by hart, then by place.
+
+    Raises EngineError when the engine refuses the question.
+    """
+    with _created(question) as simulator:
+        number = int(lib.csim_items(simulator, ffi.NULL, 0))
+        found = ffi.new("struct csim_item[]", number)
+        lib.csim_items(simulator, found, number)
+        return bytes(ffi.buffer(found))
 
 
 def _result(result: Any) -> Result:

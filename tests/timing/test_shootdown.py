@@ -1,0 +1,116 @@
+"""What a shootdown costs, to the cycle: computed here from the terms, found by the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from items import idle_work, item, run, spent
+
+from pysim import engine
+
+SBI = {"ecall_cycles": 281, "sbi_fixed_cycles": 503, "sbi_send_cycles": 211,
+       "sbi_deliver_cycles": 499, "sbi_handler_cycles": 1009, "sbi_ack_cycles": 31,
+       "sbi_range_limit_bytes": 4096, "fence_va_cycles": 3, "fence_all_cycles": 17,
+       "fence_pipe_cycles": 5}
+HARTS = (2, 3, 5, 65, 130)
+
+
+def one_map(harts: int, sender: int, costs: dict[str, Any], **named: Any) -> engine.Result:
+    return run([item("map", sender, 1000, page=1)], policy="preventive-range", harts=harts,
+               **(costs | named))
+
+
+def last_ack(finished: list[int], ack: int) -> int:
+    """When the sender has seen them all: one acknowledgement after the other."""
+    seen = 0
+    for at in sorted(finished):
+        seen = max(seen, at) + ack
+    return seen
+
+
+def sbi_wait(harts: int, sender: int, c: dict[str, int]) -> int:
+    """One call per window of 64 hart ids; sends in sequence, the own fence in its place."""
+    now, fence_cycles = 0, c["fence_va_cycles"] + c["fence_pipe_cycles"]
+    for first in range(0, harts, 64):
+        finished = []
+        now += c["ecall_cycles"] + c["sbi_fixed_cycles"]
+        for hart in range(first, min(first + 64, harts)):
+            if hart == sender:
+                now += fence_cycles
+                continue
+            now += c["sbi_send_cycles"]
+            finished.append(now + c["sbi_deliver_cycles"] + c["sbi_handler_cycles"]
+                            + fence_cycles)
+        now = max(now, last_ack(finished, c["sbi_ack_cycles"]))
+    return now
+
+
+@pytest.mark.parametrize("sender", [0, 1, -1])
+@pytest.mark.parametrize("harts", HARTS)
+def test_an_sbi_shootdown_costs_the_sum_of_its_terms(harts: int, sender: int) -> None:
+    result = one_map(harts, sender % harts, SBI)
+    assert spent(result) == {
+        "initiator_wait_cycles": sbi_wait(harts, sender % harts, SBI),
+        "victim_handler_cycles": (harts - 1) * (1009 + 3 + 5),
+    }
+    assert result.counters["remote_fence_calls"] == -(-harts // 64)
+    assert result.counters["remote_fence_targets"] == harts
+    assert result.counters["fences_firmware"] == harts
+    assert result.counters["fences_firmware_full"] == 0
+    assert result.counters["ipis"] == harts - 1
+    assert result.counters["ipi_delay_cycles"] == 0
+
+
+@pytest.mark.parametrize("harts", HARTS)
+@pytest.mark.parametrize(("term", "times"), [
+    ("ecall_cycles", "windows"), ("sbi_fixed_cycles", "windows"), ("sbi_send_cycles", "others"),
+    ("sbi_deliver_cycles", "windows"), ("sbi_handler_cycles", "windows"),
+    ("fence_va_cycles", "windows and one"), ("fence_pipe_cycles", "windows and one"),
+    ("sbi_ack_cycles", "windows"),
+])
+def test_each_term_of_an_sbi_shootdown_counts_as_often_as_it_happens(
+        harts: int, term: str, times: str) -> None:
+    windows = -(-harts // 64)
+    count = {"windows": windows, "others": harts - 1, "windows and one": windows + 1}[times]
+    waits = [one_map(harts, 0, SBI | {term: SBI[term] + more}).counters["initiator_wait_cycles"]
+             for more in (0, 100)]
+    assert waits[1] - waits[0] == 100 * count
+
+
+def test_acknowledgements_that_come_together_are_seen_one_after_the_other() -> None:
+    costs = SBI | {"sbi_send_cycles": 0, "sbi_ack_cycles": 100}
+    waited = one_map(9, 0, costs).counters["initiator_wait_cycles"]
+    assert waited == sbi_wait(9, 0, costs) == 281 + 503 + 8 + 499 + 1009 + 8 + 8 * 100
+
+
+@pytest.mark.parametrize(("pages", "limit", "full"), [
+    (1, 4096, False), (1, 4095, True), (1, 0, True), (2, 4096, True), (2, 8192, False),
+    (64, 64 * 4096, False), (65, 65 * 4096, False), (65, 65 * 4096 - 1, True),
+])
+def test_a_request_above_the_range_limit_becomes_a_full_fence(
+        pages: int, limit: int, full: bool) -> None:
+    costs = SBI | {"sbi_range_limit_bytes": limit}
+    result = run([item("map", 0, 1000, page=1, pages=pages)], policy="preventive-range", harts=3,
+                 **costs)
+    executed = 3 if full else 3 * pages
+    each = 17 + 5 if full else pages * (3 + 5)
+    assert result.counters["fences_firmware"] == executed
+    assert result.counters["fences_firmware_full"] == (3 if full else 0)
+    assert result.counters["fence_requests"] == pages
+    assert result.counters["victim_handler_cycles"] == 2 * (1009 + each)
+
+
+def test_shootdowns_one_after_the_other_leave_other_entries_alone() -> None:
+    """However many requests a hart has served, it still holds its text and its stack."""
+    for harts in (2, 3, 8):
+        misses = {run([item("map", 0, 1000 * n, page=n) for n in range(1, shoots + 1)],
+                      policy="preventive-range", harts=harts, **SBI).counters["misses"]
+                  for shoots in (1, 8, 50)}
+        assert misses == {2 * harts}
+
+
+def test_work_of_the_door_is_what_the_test_believes() -> None:
+    """The bare machine and workload draw nothing: no item is added to those given."""
+    assert idle_work(10)["maps_per_tcycle"] == 0
+    assert run([item("idle", 0, 5, arg=3)], useful=10).counters["items"] == 1
