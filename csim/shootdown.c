@@ -329,6 +329,7 @@ void shootdown_serve_step(struct world *world, struct hart *hart, struct frame *
                            (enum origin)frame->origin);
         return;
     case SERVE_FENCED:
+        shootdown_ack(world, hart, frame);
         world_charge(hart, cause, m->sret_cycles);
         leave(world, hart, frame);
         return;

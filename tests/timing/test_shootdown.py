@@ -13,6 +13,12 @@ SBI = {"ecall_cycles": 281, "sbi_fixed_cycles": 503, "sbi_send_cycles": 211,
        "sbi_deliver_cycles": 499, "sbi_handler_cycles": 1009, "sbi_ack_cycles": 31,
        "sbi_range_limit_bytes": 4096, "fence_va_cycles": 3, "fence_all_cycles": 17,
        "fence_pipe_cycles": 5}
+IMSIC = {"via": engine.VIA["imsic"], "imsic_fixed_cycles": 307, "imsic_send_cycles": 101,
+         "imsic_deliver_cycles": 293, "imsic_handler_cycles": 797, "imsic_ack_cycles": 29,
+         "trap_entry_cycles": 13, "sret_cycles": 11, "fence_va_cycles": 3, "fence_all_cycles": 17,
+         "fence_pipe_cycles": 5}
+HW = {"via": engine.VIA["hw"], "hw_fixed_cycles": 199, "hw_per_hart_cycles": 7,
+      "fence_va_cycles": 3, "fence_pipe_cycles": 5}
 HARTS = (2, 3, 5, 65, 130)
 
 
@@ -99,6 +105,63 @@ def test_a_request_above_the_range_limit_becomes_a_full_fence(
     assert result.counters["fences_firmware_full"] == (3 if full else 0)
     assert result.counters["fence_requests"] == pages
     assert result.counters["victim_handler_cycles"] == 2 * (1009 + each)
+
+
+def imsic_wait(harts: int, c: dict[str, int], before_handler: int = 0) -> int:
+    """The sender is hart 0; a target acknowledges at the end of its handler, before it returns."""
+    fence_cycles = c["fence_va_cycles"] + c["fence_pipe_cycles"]
+    now = c["imsic_fixed_cycles"] + fence_cycles
+    finished = []
+    for _ in range(1, harts):
+        now += c["imsic_send_cycles"]
+        finished.append(now + c["imsic_deliver_cycles"] + c["trap_entry_cycles"] + before_handler
+                        + c["imsic_handler_cycles"] + fence_cycles)
+    return max(now, last_ack(finished, c["imsic_ack_cycles"]))
+
+
+@pytest.mark.parametrize("harts", HARTS)
+def test_an_imsic_shootdown_costs_the_sum_of_its_terms(harts: int) -> None:
+    result = one_map(harts, 0, IMSIC)
+    assert spent(result) == {
+        "initiator_wait_cycles": imsic_wait(harts, IMSIC),
+        "victim_handler_cycles": (harts - 1) * (13 + 797 + 3 + 5 + 11),
+    }
+    assert result.counters["remote_fence_calls"] == 1
+    assert result.counters["fences_addr"] == harts
+    assert result.counters["fences_firmware"] == 0
+
+
+@pytest.mark.parametrize("harts", HARTS)
+@pytest.mark.parametrize(("term", "times"), [
+    ("imsic_fixed_cycles", "1"), ("imsic_send_cycles", "others"), ("imsic_deliver_cycles", "1"),
+    ("trap_entry_cycles", "1"), ("imsic_handler_cycles", "1"), ("imsic_ack_cycles", "1"),
+    ("fence_va_cycles", "2"), ("fence_pipe_cycles", "2"), ("sret_cycles", "0"),
+])
+def test_each_term_of_an_imsic_shootdown_counts_as_often_as_it_happens(
+        harts: int, term: str, times: str) -> None:
+    count = harts - 1 if times == "others" else int(times)
+    waits = [one_map(harts, 0, IMSIC | {term: IMSIC[term] + more}).counters[
+        "initiator_wait_cycles"] for more in (0, 70)]
+    assert waits[1] - waits[0] == 70 * count
+
+
+@pytest.mark.parametrize(("text_permille", "check"), [(1000, 4), (0, 0)])
+def test_the_check_of_the_interrupt_delays_the_answer_in_the_kernel_only(
+        text_permille: int, check: int) -> None:
+    """Visits of user pages: the interrupt comes from user mode, and the check is jumped over."""
+    work = {"visit_text_permille": text_permille}
+    result = run([item("flush", 0, 1000, page=1)], policy="mark-7.2", harts=3, work=work, **IMSIC)
+    assert spent(result) == {
+        "purge_cycles": imsic_wait(3, IMSIC, before_handler=check) + 2 * (13 + 797 + 8 + 11),
+    } | ({"early_check_cycles": 2 * check} if check else {})
+
+
+@pytest.mark.parametrize("harts", HARTS)
+def test_a_broadcast_interrupts_nobody(harts: int) -> None:
+    result = one_map(harts, 0, HW)
+    assert spent(result) == {"initiator_wait_cycles": 199 + 7 * harts + 3 + 5}
+    assert result.counters["fences_addr"] == harts
+    assert result.counters["ipis"] == 0
 
 
 def test_shootdowns_one_after_the_other_leave_other_entries_alone() -> None:
