@@ -39,10 +39,8 @@ void gate_signal(struct world *world, struct hart *hart, uint32_t gate)
         g->waiter = waiter->next_waiter;
         waiter->next_waiter = 0;
         waiter->enlisted = false;
-        uint64_t at = gate_passable_at(world, waiter, gate);
         if (waiter->blocked)
-            world_schedule(world, waiter,
-                           at > waiter->now_cycles ? at : waiter->now_cycles);
+            world_wait(world, waiter, hart->now_cycles);    /* it looks when it can pass */
     }
 }
 

@@ -488,8 +488,10 @@ static void enter_item(struct world *world, struct hart *hart, struct frame *fra
             gate_wait(world, hart, item->wait);
             return;
         }
-        if (passable > hart->now_cycles)
-            world_charge(hart, CAUSE_HANDOFF, passable - hart->now_cycles);
+        if (passable > hart->now_cycles) {
+            world_wait(world, hart, passable);
+            return;
+        }
     }
     frame->phase = ITEM_BEGIN;
     frame->started_at_cycles = hart->now_cycles;
@@ -506,9 +508,8 @@ static void item_step(struct world *world, struct hart *hart, struct frame *fram
     case ITEM_END: break;
     }
     if (item->kind == CSIM_ITEM_IDLE && hart->now_cycles < frame->started_at_cycles) {
-        world_schedule(world, hart, frame->started_at_cycles);
+        world_wait(world, hart, frame->started_at_cycles);
         hart->asleep = true;
-        hart->blocked = true;
         return;
     }
     hart->asleep = false;

@@ -158,9 +158,10 @@ void shootdown_step(struct world *world, struct hart *hart, struct frame *frame)
         hart->blocked = true;
         return;
     }
-    if (shoot->ack_at_cycles > hart->now_cycles)
-        world_charge(hart, world_cause(frame->origin, CAUSE_INITIATOR),
-                     shoot->ack_at_cycles - hart->now_cycles);
+    if (shoot->ack_at_cycles > hart->now_cycles) {
+        world_wait(world, hart, shoot->ack_at_cycles);
+        return;
+    }
     if (frame->index < world->harts_nr) {
         frame->phase = SHOOT_CALL;
         return;
@@ -182,8 +183,7 @@ void shootdown_acked(struct world *world, uint32_t slot, uint64_t at_cycles)
     shoot->ack_at_cycles += cost;
     shoot->pending--;
     if (shoot->pending == 0 && sender->blocked)
-        world_schedule(world, sender, shoot->ack_at_cycles > sender->now_cycles
-                                          ? shoot->ack_at_cycles : sender->now_cycles);
+        world_wait(world, sender, at_cycles);               /* it looks when it has seen them */
 }
 
 void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot)

@@ -71,8 +71,13 @@ void world_pop(struct hart *hart)
 
 void world_schedule(struct world *world, struct hart *hart, uint64_t at_cycles)
 {
-    hart->blocked = false;
     event_schedule(&world->events, hart->id, at_cycles);
+}
+
+void world_wait(struct world *world, struct hart *hart, uint64_t at_cycles)
+{
+    hart->blocked = true;
+    world_schedule(world, hart, at_cycles > hart->now_cycles ? at_cycles : hart->now_cycles);
 }
 
 static uint64_t *slot(struct csim_counters *counters, enum cause cause)

@@ -104,7 +104,8 @@ struct hart {
     struct frame frames[FRAMES_MAX];
     uint32_t depth;
     enum trap_result trap_result;  /* what the handler just left decided */
-    bool blocked;             /* it waits: for a gate, for acknowledgements, for its idle end */
+    bool blocked;             /* it waits: for a gate, for acknowledgements, for its idle end;
+                               * perhaps with a step scheduled for when that is over */
     bool asleep;              /* blocked in an IDLE item */
     bool done;
     bool irqs_on;
@@ -182,6 +183,9 @@ void world_pop(struct hart *hart);
 
 /* The hart's next step happens at `at_cycles`, whenever it was to be before. */
 void world_schedule(struct world *world, struct hart *hart, uint64_t at_cycles);
+
+/* The hart waits until `at_cycles` and then looks again; an interrupt may come first. */
+void world_wait(struct world *world, struct hart *hart, uint64_t at_cycles);
 
 /* Charged cycles: time passes, and somebody pays. */
 enum cause {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from items import idle_work, item, run, spent
+from items import Handlers, idle_work, item, run, spent
 
 from pysim import engine
+from pysim.ops import ALL, RANGE, fence, shootdown, spend
 
 SBI = {"ecall_cycles": 281, "sbi_fixed_cycles": 503, "sbi_send_cycles": 211,
        "sbi_deliver_cycles": 499, "sbi_handler_cycles": 1009, "sbi_ack_cycles": 31,
@@ -20,6 +21,8 @@ IMSIC = {"via": engine.VIA["imsic"], "imsic_fixed_cycles": 307, "imsic_send_cycl
 HW = {"via": engine.VIA["hw"], "hw_fixed_cycles": 199, "hw_per_hart_cycles": 7,
       "fence_va_cycles": 3, "fence_pipe_cycles": 5}
 HARTS = (2, 3, 5, 65, 130)
+BY_HAND = Handlers({"map_kernel": [spend(1)] * 900, "flush_kernel": [shootdown(ALL)],
+                    "ipi": [fence(RANGE)]})
 
 
 def one_map(harts: int, sender: int, costs: dict[str, Any], **named: Any) -> engine.Result:
@@ -164,6 +167,56 @@ def test_a_broadcast_interrupts_nobody(harts: int) -> None:
     assert result.counters["ipis"] == 0
 
 
+# ---- who can be interrupted, and when -----------------------------------------------------------
+
+
+def masked(begins: int, via: str, **costs: int) -> engine.Result:
+    """Hart 0 shoots at 1000, so that its IPI arrives at 1000; hart 1 masks for 900 cycles."""
+    return run([item("map", 1, begins, "irqs_off", page=1), item("flush", 0, 1000, page=9)],
+               policy=BY_HAND, harts=2, via=engine.VIA[via], **costs)
+
+
+@pytest.mark.parametrize("begins", [1, 99, 100, 101, 500, 999])
+def test_an_imsic_ipi_is_taken_the_cycle_interrupts_come_back(begins: int) -> None:
+    """Masked from `begins` for 900 cycles; an IPI of 1000 waits for what is left of them."""
+    left = max(0, begins + 900 - 1000)
+    result = masked(begins, "imsic", imsic_handler_cycles=40)
+    assert result.counters["ipi_delay_cycles"] == left
+    assert spent(result)["purge_cycles"] == (left + 40) + 40
+
+
+def test_an_item_that_begins_after_the_ipi_does_not_delay_it() -> None:
+    assert masked(1001, "imsic").counters["ipi_delay_cycles"] == 0
+
+
+@pytest.mark.parametrize("begins", [101, 999])
+def test_no_mask_delays_an_sbi_ipi(begins: int) -> None:
+    result = masked(begins, "sbi", sbi_handler_cycles=40)
+    assert result.counters["ipi_delay_cycles"] == 0
+    assert spent(result)["purge_cycles"] == 40 + 40
+
+
+def test_an_idle_hart_wakes_and_goes_back_to_sleep() -> None:
+    result = run([item("idle", 1, 500, arg=2000), item("flush", 0, 1000, page=9)],
+                 policy=BY_HAND, harts=2, sbi_handler_cycles=40, idle_wake_cycles=300)
+    assert spent(result) == {"idle_cycles": 2000 - 340, "purge_cycles": 340 + 340}
+    assert result.counters["idle_wakes"] == 1
+
+
+def test_two_senders_serve_each_other_while_they_wait() -> None:
+    """Both fence for each other inside their own call: no handler, nobody is interrupted."""
+    result = run([item("map", hart, 1000, page=1 + hart) for hart in range(2)],
+                 policy="preventive-range", harts=2, **SBI)
+    call, send, deliver, fenced, ack = 281 + 503, 211, 499, 3 + 5, 31
+    to_0 = call + send + deliver            # hart 1 sends before its own fence, hart 0 after it
+    to_1 = call + fenced + send + deliver
+    ends_0 = to_1 + fenced + ack
+    ends_1 = max(to_1 + fenced, to_0 + fenced + ack)
+    assert spent(result) == {"initiator_wait_cycles": ends_0 - fenced + ends_1 - fenced,
+                             "victim_handler_cycles": 2 * fenced}
+    assert result.histograms["stall"] == {}
+
+
 def test_shootdowns_one_after_the_other_leave_other_entries_alone() -> None:
     """However many requests a hart has served, it still holds its text and its stack."""
     for harts in (2, 3, 8):
@@ -171,6 +224,23 @@ def test_shootdowns_one_after_the_other_leave_other_entries_alone() -> None:
                       policy="preventive-range", harts=harts, **SBI).counters["misses"]
                   for shoots in (1, 8, 50)}
         assert misses == {2 * harts}
+
+
+def test_a_sender_that_waits_for_acknowledgements_serves_others_at_once() -> None:
+    """All targets have fenced, the answers are still on their way."""
+    rows = [item("map", 0, 1000, page=1), item("map", 1, 3000, page=2)]
+    result = run(rows, policy="preventive-range", harts=3, sbi_ack_cycles=10_000,
+                 sbi_range_limit_bytes=4096)
+    assert result.counters["ipi_delay_cycles"] == 0
+
+
+def test_a_hart_at_a_gate_serves_others_at_once() -> None:
+    """The gate is open, and the hart waits for the store that opened it to be seen."""
+    rows = [item("idle", 0, 1000, signal=1), item("idle", 1, 1000, wait=1),
+            item("flush", 2, 1050, page=9)]
+    result = run(rows, policy=BY_HAND, harts=3, coherence_cycles=100, sbi_handler_cycles=7)
+    assert result.counters["ipi_delay_cycles"] == 0
+    assert spent(result) == {"handoff_wait_cycles": 100 - 7, "purge_cycles": 3 * 7}
 
 
 def test_work_of_the_door_is_what_the_test_believes() -> None:
