@@ -188,6 +188,20 @@ def test_a_weaker_machine_never_verifies_what_a_stronger_one_refutes():
             assert (strong.verdict, weak.verdict) != ("refuted", "verified"), seed
 
 
+@pytest.mark.parametrize("seed", range(0, 200, 8))
+def test_caching_less_never_refutes_what_caching_more_verifies(seed):
+    """none < reorder < cache, one entry < all the manual allows, k = 0 < 1 < unbounded."""
+    one, where, parameters = drawn.case(seed)
+    parameters = replace(parameters, tlb="maximal")
+    rows = [[replace(parameters, invalid=invalid) for invalid in ("none", "reorder", "cache")],
+            [replace(parameters, svvptc=True, svvptc_k=k) for k in (0, 1, None)]]
+    if where.pages == 1 and where.harts == 2:
+        rows.append([replace(parameters, tlb=tlb) for tlb in ("single", "maximal")])
+    for row in rows:
+        found = [reference.explore(one, where, each, max_states=10_000).verdict for each in row]
+        assert ("refuted", "verified") not in itertools.pairwise(found), found
+
+
 def test_limit_is_unknown_never_verified():
     found = reference.explore(program("mark-barrier"), litmus.find("map2"), max_states=50)
     assert found.verdict == "unknown"
