@@ -300,6 +300,8 @@ class Machine:
             hart.frames[-1] = f._replace(phase=phase, handler=handler, item=0, register=None,
                                          op=self.handlers[handler][0])
         else:
+            if missing == "ack" and f.sender < 0:
+                missing = "return"
             hart.frames[-1] = f._replace(phase=missing, handler="", op=0, item=0, register=None)
 
     def _end_of_ops(self, hart: Hart, h: int) -> None:
@@ -472,7 +474,7 @@ class Machine:
                 yield _WIPE + mark
         hart, interruptible = s.harts[h], self.interruptible(s, h)
         above = [f for f in hart.frames if f.kind != "call"]
-        in_c = len(hart.frames) == 1 and len(above) == 1 and above[0].phase in ("fault", "ipi")
+        in_c = len(above) == 1 and above[0].phase in ("fault", "ipi")
         if (not above or in_c) and not self._inside_user(s, h):
             yield _FAULT
         if interruptible:
