@@ -461,6 +461,182 @@ void csim_layout(uint32_t levels, struct csim_layout *layout);
 enum csim_status csim_check_program(const struct csim_program *program, const struct csim_op *ops,
                                     struct csim_error *error);
 
+/* ---- The explorer: the same ops over every interleaving of a small machine ------------------- */
+
+/* docs/abstract-machine.md says what each of these means, to the letter. */
+enum { CSIM_EXPLORE_HARTS_MAX = 6, CSIM_EXPLORE_PAGES_MAX = 10, CSIM_EXPLORE_ACTIONS_MAX = 32 };
+
+enum csim_explore_action_kind {
+    CSIM_EXPLORE_MAP, CSIM_EXPLORE_UNMAP, CSIM_EXPLORE_PURGE, CSIM_EXPLORE_FLUSH,
+    CSIM_EXPLORE_WAIT, CSIM_EXPLORE_ACCESS, CSIM_EXPLORE_PROBE, CSIM_EXPLORE_SWITCH,
+    CSIM_EXPLORE_INTERRUPT, CSIM_EXPLORE_USER, CSIM_EXPLORE_TRAP, CSIM_EXPLORE_SIGNAL,
+    CSIM_EXPLORE_AWAIT, CSIM_EXPLORE_TRACE, CSIM_EXPLORE_USES, CSIM_EXPLORE_LEAVE,
+    CSIM_EXPLORE_ACTION_KINDS
+};
+
+struct csim_explore_action {
+    uint8_t kind;      /* enum csim_explore_action_kind */
+    uint8_t first;     /* first page; AWAIT: a hart */
+    uint8_t pages;
+    uint8_t frame;     /* mapped, or expected */
+    uint8_t count;     /* MAP, WAIT: version; SIGNAL, AWAIT: number of signals */
+    uint8_t masked;    /* MAP: interrupts are off */
+    uint8_t zero[2];
+};
+
+enum csim_explore_order { CSIM_EXPLORE_PSO, CSIM_EXPLORE_TSO, CSIM_EXPLORE_SC };
+enum csim_explore_invalid { CSIM_EXPLORE_CACHE, CSIM_EXPLORE_REORDER, CSIM_EXPLORE_NEVER };
+enum csim_explore_tlb { CSIM_EXPLORE_MAXIMAL, CSIM_EXPLORE_SINGLE };
+
+/* A scenario, the parameters of the abstract machine, and how to search. */
+struct csim_explore_question {
+    uint32_t harts, pages;
+    uint32_t below;               /* bit p: page p is under the new non-leaf PTE */
+    uint32_t region;              /* 0..4: vmalloc, module, vmemmap, linear, pci_io */
+    uint32_t stack_first, stack_pages, frame_pages;
+    uint32_t object;              /* hart h's object page is object + h; UINT32_MAX: none */
+    uint32_t ipi_allocates;
+    uint32_t order, invalid, tlb; /* enums above */
+    uint32_t svvptc, svvptc_k;    /* k = UINT32_MAX: unbounded */
+    uint32_t via;                 /* enum csim_via, not MACHINE */
+    uint32_t sbi_limit_pages, retries, nesting;
+    uint32_t cpus[CSIM_EXPLORE_HARTS_MAX];
+    uint32_t actions_nr[CSIM_EXPLORE_HARTS_MAX];
+    struct csim_explore_action actions[CSIM_EXPLORE_HARTS_MAX][CSIM_EXPLORE_ACTIONS_MAX];
+    uint32_t chaos;               /* everything but this hart is chaos; UINT32_MAX: nothing is */
+    uint32_t exact;               /* 1: keep states, compare them; 0: 64-bit fingerprints */
+    uint32_t symmetry;            /* 1: harts with the same script are interchangeable */
+    uint32_t eager;               /* 1: steps that nobody else can notice are taken at once */
+    uint64_t max_states;
+    uint64_t max_memory_bytes;
+    uint64_t hash_seed;
+};
+
+enum csim_explore_verdict { CSIM_EXPLORE_VERIFIED, CSIM_EXPLORE_REFUTED, CSIM_EXPLORE_UNKNOWN };
+
+#define CSIM_EXPLORE_PROPERTIES(X)                                                                 \
+    X(NONE, "", "")                                                                                \
+    X(DL, "DL", "no hart can go on, and some are not done")                                        \
+    X(S1, "S1", "an access used a frame other than the one published")                             \
+    X(S2, "S2", "a kernel page fault on a published mapping that nobody resolved")                 \
+    X(S3, "S3", "one access faulted again and again")                                              \
+    X(S4, "S4", "a trap where no trap can be survived, or too many on one stack")
+
+enum csim_explore_property {
+#define X(id, name, text) CSIM_EXPLORE_##id,
+    CSIM_EXPLORE_PROPERTIES(X)
+#undef X
+    CSIM_EXPLORE_PROPERTIES_NR
+};
+
+/* What stopped a search whose verdict is unknown. */
+enum csim_explore_limit {
+    CSIM_EXPLORE_NO_LIMIT,
+    CSIM_EXPLORE_STATES,          /* max_states */
+    CSIM_EXPLORE_MEMORY,          /* max_memory_bytes */
+    CSIM_EXPLORE_STORES,          /* a hart had more stores buffered than a state can hold */
+    CSIM_EXPLORE_INTERRUPTED      /* *stop was raised */
+};
+
+struct csim_explore_result {
+    uint32_t verdict;             /* enum csim_explore_verdict */
+    uint32_t property;            /* enum csim_explore_property, when refuted */
+    uint32_t length;              /* steps of the counterexample */
+    uint32_t limit;               /* enum csim_explore_limit, when unknown */
+    uint32_t depth;               /* no counterexample of so few steps was missed */
+    uint32_t s5_length;           /* steps to the first state that breaks S5; UINT32_MAX: none */
+    uint32_t symmetric;           /* harts that were interchangeable; 0: none */
+    uint32_t eager;               /* 1: eager steps were allowed and taken */
+    uint64_t states, transitions;
+};
+
+/* What a hart does when it takes one transition; docs/abstract-machine.md, section 7, and where the
+ * hart rested before it. */
+enum csim_explore_kind {
+    CSIM_EXPLORE_STEP, CSIM_EXPLORE_ANSWER, CSIM_EXPLORE_DRAIN, CSIM_EXPLORE_TAKE,
+    CSIM_EXPLORE_FIRMWARE, CSIM_EXPLORE_FILL, CSIM_EXPLORE_EVICT, CSIM_EXPLORE_CHAOS
+};
+
+#define CSIM_EXPLORE_PHASES(X)                                                                     \
+    X(DONE, "done", "its script is over")                                                          \
+    X(SCRIPT, "script", "an action of the script")                                                 \
+    X(OPS, "ops", "an op of a handler")                                                            \
+    X(EARLY, "early", "an op of early_trap")                                                       \
+    X(PUBLISH, "publish", "the end of map_kernel")                                                 \
+    X(SAVE, "save", "the trap frame is stored on the stack")                                       \
+    X(TRACE, "trace", "the C handler writes its trace buffer")                                     \
+    X(ALLOCATE, "allocate", "the IPI path allocates")                                              \
+    X(TOUCH, "touch", "the IPI path uses what it allocated")                                       \
+    X(FAIL, "fail", "nobody resolved the fault")                                                   \
+    X(ACK, "ack", "the IPI is acknowledged")                                                       \
+    X(RETURN, "return", "sret to the kernel")                                                      \
+    X(USER_CSRW, "user_csrw", "csrw sscratch, tp on the way to user mode")                         \
+    X(USER_LOAD, "user_load", "the registers are loaded from the stack")                           \
+    X(USER_SRET, "user_sret", "sret to user mode")
+
+enum csim_explore_phase {
+#define X(id, name, text) CSIM_EXPLORE_AT_##id,
+    CSIM_EXPLORE_PHASES(X)
+#undef X
+    CSIM_EXPLORE_PHASES_NR
+};
+
+struct csim_explore_step {
+    uint8_t hart, kind, arg;      /* the transition */
+    uint8_t phase;                /* enum csim_explore_phase */
+    uint8_t action;               /* index in the hart's script */
+    uint8_t frames;               /* frames above the script */
+    uint8_t page;                 /* of the access, store or extent; 255: none */
+    uint8_t value;                /* STEP that stores, DRAIN: the value; marks: the bits */
+    uint8_t place;                /* DRAIN: what drained, enum csim_explore_place */
+    uint8_t sub;                  /* position inside an op of several steps */
+    uint8_t user;                 /* the top frame trapped from user mode */
+    uint8_t property;             /* what this transition breaks, enum csim_explore_property */
+    uint32_t op;                  /* index in ops; UINT32_MAX: none */
+};
+
+enum csim_explore_place {
+    CSIM_EXPLORE_LEAF, CSIM_EXPLORE_TABLE, CSIM_EXPLORE_MARK_WORD, CSIM_EXPLORE_FLAG,
+    CSIM_EXPLORE_DONE, CSIM_EXPLORE_NOWHERE
+};
+
+struct csim_explore;
+
+/* Checks question and program, takes all memory. On failure *out is NULL and *error is filled. */
+enum csim_status csim_explore_create(const struct csim_explore_question *question,
+                                     const struct csim_program *program, const struct csim_op *ops,
+                                     struct csim_explore **out, struct csim_error *error);
+
+/* Searches breadth first until a verdict, a limit, or *stop (may be NULL) is nonzero. */
+void csim_explore_run(struct csim_explore *explore, const volatile int *stop,
+                      struct csim_explore_result *result);
+
+/* The counterexample of the last run, in the harts of the question, at most `room` steps of it.
+ * Returns its length; 0 when the last run did not refute. */
+uint32_t csim_explore_trace(struct csim_explore *explore, struct csim_explore_step *steps,
+                            uint32_t room);
+
+/* One transition, and what taking it breaks. */
+struct csim_explore_move {
+    uint8_t hart, kind, arg;
+    uint8_t property;             /* enum csim_explore_property */
+};
+
+/* Takes `moves` from the start and lists what can happen next, for all harts, at most `room` of
+ * them. Returns how many there are; UINT32_MAX when a move is not possible where it stands, or
+ * breaks a property. Nothing is searched: this is for those who drive the machine themselves. */
+uint32_t csim_explore_follow(struct csim_explore *explore, const struct csim_explore_move *moves,
+                             uint32_t moves_nr, struct csim_explore_move *next, uint32_t room);
+
+/* Gives all memory back; NULL is allowed. */
+void csim_explore_destroy(struct csim_explore *explore);
+
+/* NULL past the end. */
+const char *csim_explore_property_name(uint32_t property);
+const char *csim_explore_property_text(uint32_t property);
+const char *csim_explore_phase_name(uint32_t phase);
+const char *csim_explore_phase_text(uint32_t phase);
+
 /* ---- Names: Python asks, nothing is listed twice --------------------------------------------- */
 
 /* Each returns NULL past the end. */

@@ -367,3 +367,134 @@ def mmu_run(machine: bytes, hart: int, seed: int, steps: bytes) -> tuple[bytes, 
         raise EngineError(f"{text(error.field)}: {text(error.reason)}")
     found = {c.name: int(getattr(counters, c.name)) for c in COUNTERS}
     return bytes(ffi.buffer(answers)), found
+
+
+# ---- every interleaving ------------------------------------------------------------------------
+
+
+class ExploreStep(NamedTuple):
+    """One transition of a counterexample; the fields are those of struct csim_explore_step."""
+
+    hart: int
+    kind: int
+    arg: int
+    phase: int
+    action: int
+    frames: int
+    page: int
+    value: int
+    place: int
+    sub: int
+    user: int
+    property: int
+    op: int
+
+
+class Explored(NamedTuple):
+    """The answer of one search; the fields are those of struct csim_explore_result.
+
+    ``trace`` is the counterexample, empty unless the verdict is ``refuted``. ``s5_length`` None:
+    no state breaks S5.
+    """
+
+    verdict: str
+    property: str
+    length: int
+    limit: str
+    depth: int
+    s5_length: int | None
+    symmetric: int
+    eager: bool
+    states: int
+    transitions: int
+    trace: tuple[ExploreStep, ...]
+
+
+EXPLORE_PROPERTIES: Final = {
+    text(lib.csim_explore_property_name(number)): text(lib.csim_explore_property_text(number))
+    for number in range(1, lib.CSIM_EXPLORE_PROPERTIES_NR)
+}
+EXPLORE_PHASES: Final = _names(lib.csim_explore_phase_name)
+EXPLORE_KINDS: Final = _enum("csim_explore_kind", "CSIM_EXPLORE_", "")
+EXPLORE_PLACES: Final = _enum("csim_explore_place", "CSIM_EXPLORE_", "")
+_EXPLORE_VERDICTS: Final = ("verified", "refuted", "unknown")
+_EXPLORE_LIMITS: Final = ("", "states", "memory", "stores", "interrupted")
+
+
+class Explorer:
+    """A ``struct csim_explore_question``, given by field names, checked and ready to be searched.
+
+    Fields that are left out are 0. Use it as a context: its memory is given back at the end. Raises
+    EngineError when the explorer refuses the question.
+    """
+
+    def __init__(self, question: Mapping[str, Any], header: bytes, ops: bytes) -> None:
+        error = ffi.new("struct csim_error *")
+        handle = ffi.new("struct csim_explore **")
+        program = _view("struct csim_program", header, count=1)
+        rows = _view("struct csim_op", ops, count=program[0].ops_nr)
+        try:
+            asked = ffi.new("struct csim_explore_question *", dict(question))
+        except (OverflowError, TypeError, IndexError, KeyError) as wrong:
+            raise EngineError(f"csim_explore_question: {wrong}") from wrong
+        if lib.csim_explore_create(asked, program, rows, handle, error) != lib.CSIM_OK:
+            raise EngineError(f"{text(error.field)}: {text(error.reason)}")
+        self._handle = handle[0]
+
+    def __enter__(self) -> Explorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        lib.csim_explore_destroy(self._handle)
+        self._handle = ffi.NULL
+
+    def search(self, *, stop: Stop | None = None) -> Explored:
+        """Search every interleaving until a verdict or a limit; the C call holds no GIL."""
+        result = ffi.new("struct csim_explore_result *")
+        lib.csim_explore_run(self._handle, stop.pointer if stop else ffi.NULL, result)
+        steps = ffi.new("struct csim_explore_step[]", max(1, result.length))
+        found = lib.csim_explore_trace(self._handle, steps, result.length)
+        trace = tuple(
+            ExploreStep(*(int(getattr(steps[i], name)) for name in ExploreStep._fields))
+            for i in range(found)
+        )
+        return Explored(
+            verdict=_EXPLORE_VERDICTS[result.verdict],
+            property=text(lib.csim_explore_property_name(result.property)),
+            length=int(result.length),
+            limit=_EXPLORE_LIMITS[result.limit],
+            depth=int(result.depth),
+            s5_length=None if result.s5_length == 2**32 - 1 else int(result.s5_length),
+            symmetric=int(result.symmetric),
+            eager=bool(result.eager),
+            states=int(result.states),
+            transitions=int(result.transitions),
+            trace=trace,
+        )
+
+    def follow(
+        self, moves: Sequence[tuple[int, int, int]]
+    ) -> dict[tuple[int, int, int], str] | None:
+        """Take moves (hart, kind, argument) from the start and return what can happen next.
+
+        The answer maps each transition to the property it breaks ("" for none); None when a move is
+        not possible where it stands, or breaks a property itself.
+        """
+        given = ffi.new("struct csim_explore_move[]", [[*move, 0] for move in moves] or 1)
+        room = 1024
+        after = ffi.new("struct csim_explore_move[]", room)
+        found = lib.csim_explore_follow(self._handle, given, len(moves), after, room)
+        if found > room:
+            return None
+        return {
+            (after[i].hart, after[i].kind, after[i].arg):
+                text(lib.csim_explore_property_name(after[i].property))
+            for i in range(found)
+        }
+
+
+def explore(question: Mapping[str, Any], header: bytes, ops: bytes, *,
+            stop: Stop | None = None) -> Explored:
+    """Search every interleaving of one question; see ``Explorer``."""
+    with Explorer(question, header, ops) as explorer:
+        return explorer.search(stop=stop)

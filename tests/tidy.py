@@ -44,6 +44,12 @@ ORDER: Final = (
     ("handler", "trap"),
     ("hart",),
     ("params", "tables"),
+    ("explore_label.h", "explore_state.h", "explore_table"),
+    ("explore_memory",),
+    ("explore_control",),
+    ("explore_canon", "explore_chaos"),
+    ("explore_step",),
+    ("explore_model", "explore_describe"),
     ("sim", "explore"),
 )
 HOT: Final = ("tlb", "walk", "pwc", "event", "hart")

@@ -1,0 +1,296 @@
+/* explore_table.c: the visited set.
+ *
+ * Slots hold 64-bit fingerprints in open addressing with linear probing. The slots in use are a
+ * power of two that doubles when they are seven tenths full, so that a small question touches
+ * little memory; they lie in a region reserved for the largest size, and doubling happens in place:
+ * the region above the slots in use is empty, each fingerprint either stays or moves up by the old
+ * size, and slots visited in ascending order never jump over one that is still to move. For that a
+ * probe must not wrap around: the slots end in a tail of TAIL that catches the last clusters.
+ *
+ * Fingerprints are products of 64 x 64 -> 128 bits folded by xor (the multiply of wyhash and its
+ * kin). With N states the chance that any two share one is about N^2 / 2^65. Exact mode compares
+ * the records too and has no such chance; its price is the records, kept for ever.
+ *
+ * A lookup is a cache miss, exact mode's comparison another. Offers therefore wait until there are
+ * EXPLORE_BATCH of them: their slots are prefetched when they are offered, the records they may be
+ * equal to before the first of them is compared. They are looked up in the order offered.
+ *
+ * Left out: more than one thread. Level-synchronous insertion in one order is what makes the
+ * answer the same everywhere; many questions at once are what several cores are for.
+ */
+#include "explore_table.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { LOG2_MIN = 10, TAIL = 1024 };
+
+__extension__ typedef unsigned __int128 wide;
+
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+    wide product = (wide)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Never 0: that is an empty slot. */
+static uint64_t fingerprint(const uint64_t *record, uint32_t length, uint64_t seed)
+{
+    uint64_t h = seed ^ fold(length ^ UINT64_C(0x9e3779b97f4a7c15), UINT64_C(0xd6e8feb86659fd93));
+    uint32_t i = 0;
+    for (; i + 1 < length; i += 2)
+        h = fold(record[i] ^ UINT64_C(0xa0761d6478bd642f) ^ h,
+                 record[i + 1] ^ UINT64_C(0xe7037ed1a0b428db) ^ (h >> 29));
+    if (i < length)
+        h = fold(record[i] ^ h, UINT64_C(0x8ebc6af09c88c6e3));
+    h = fold(h ^ UINT64_C(0x589965cc75374cc3), UINT64_C(0x1d8e4e27c47d124f));
+    return h != 0 ? h : 1;
+}
+
+static uint32_t log2_floor(uint64_t n)
+{
+    uint32_t log2 = 0;
+    while (n >> (log2 + 1) != 0)
+        log2++;
+    return log2;
+}
+
+/* Slots for `states` states at seven tenths, within `room` bytes for slots and states. */
+static uint32_t log2_wanted(uint64_t room, uint64_t slot_bytes, uint64_t states)
+{
+    /* three parts in eight for slots, the rest for the states they name */
+    uint64_t slots_max = room / 8 * 3 / slot_bytes;
+    if (slots_max >> LOG2_MIN == 0)
+        return 0;
+    uint32_t log2 = log2_floor(slots_max);
+    while (log2 > LOG2_MIN && (UINT64_C(1) << (log2 - 1)) / 10 * 7 >= states)
+        log2--;
+    return log2;
+}
+
+static void *cut(unsigned char **from, uint64_t count, uint64_t size_bytes)
+{
+    void *piece = *from;
+    *from += (count * size_bytes + 7) / 8 * 8;
+    return piece;
+}
+
+static uint64_t slots_in_use(const struct explore_table *table)
+{
+    return UINT64_C(1) << table->log2;
+}
+
+static void empty(struct explore_table *table, uint64_t first, uint64_t count)
+{
+    memset(table->slots + (first << table->exact), 0, (count << table->exact) * sizeof(uint64_t));
+}
+
+bool explore_table_open(struct explore_table *table, void *memory, uint64_t bytes,
+                        uint64_t states_max, uint64_t seed, bool exact)
+{
+    memset(table, 0, offsetof(struct explore_table, offers));
+    table->exact = exact;
+    table->seed = seed;
+    uint64_t slot_bytes = sizeof *table->slots << table->exact;
+    uint64_t state_bytes = sizeof *table->parents + sizeof *table->labels;
+    uint64_t fixed = TAIL * slot_bytes + 64;
+    uint64_t room = bytes > fixed ? bytes - fixed : 0;
+    table->log2_max = log2_wanted(room, slot_bytes, states_max);
+    if (table->log2_max == 0)
+        return false;
+    uint64_t slots = UINT64_C(1) << table->log2_max;
+    uint64_t most = slots / 10 * 7;
+    most = most < states_max ? most : states_max;
+    most = most < EXPLORE_NO_STATE ? most : EXPLORE_NO_STATE - 1;
+    table->states_max = (uint32_t)most;
+    table->heap_words = (room - slots * slot_bytes - most * state_bytes) / sizeof(uint64_t);
+    unsigned char *from = memory;
+    table->slots = cut(&from, slots + TAIL, slot_bytes);
+    table->heap = cut(&from, table->heap_words, sizeof *table->heap);
+    table->parents = cut(&from, most, sizeof *table->parents);
+    table->labels = cut(&from, most, sizeof *table->labels);
+    assert((uint64_t)(from - (unsigned char *)memory) <= bytes);
+    table->log2 = LOG2_MIN;
+    empty(table, 0, slots_in_use(table) + TAIL);
+    return table->heap_words > EXPLORE_RECORD_WORDS_MAX;
+}
+
+/* ---- slots ----------------------------------------------------------------------------------- */
+
+/* The slot of the fingerprint, else the first empty one of its probe, or past the tail. */
+static uint64_t probe(const struct explore_table *table, uint64_t print, uint64_t from)
+{
+    uint64_t end = slots_in_use(table) + TAIL, i = from;
+    while (i < end && table->slots[i << table->exact] != 0 &&
+           table->slots[i << table->exact] != print)
+        i++;
+    return i;
+}
+
+static uint64_t home(const struct explore_table *table, uint64_t print)
+{
+    return print & (slots_in_use(table) - 1);
+}
+
+/* Puts a fingerprint that is not there into the first empty slot. False: the tail overflowed. */
+static bool put(struct explore_table *table, const uint64_t slot[2])
+{
+    uint64_t end = slots_in_use(table) + TAIL, i = home(table, slot[0]);
+    while (i < end && table->slots[i << table->exact] != 0)
+        i++;
+    if (i == end)
+        return false;
+    memcpy(table->slots + (i << table->exact), slot, sizeof *slot << table->exact);
+    return true;
+}
+
+/* Doubles the slots in use, in place. False: the tail overflowed, the table is lost. */
+static bool grow(struct explore_table *table)
+{
+    uint64_t old = slots_in_use(table), tail[TAIL][2];
+    uint32_t tail_nr = 0;
+    for (uint64_t i = old; i < old + TAIL; i++) {
+        const uint64_t *slot = table->slots + (i << table->exact);
+        if (*slot != 0)
+            memcpy(tail[tail_nr++], slot, sizeof *slot << table->exact);
+    }
+    empty(table, old, old + TAIL);
+    table->log2++;
+    bool fits = true;
+    for (uint64_t i = 0; i < old; i++) {
+        uint64_t *slot = table->slots + (i << table->exact), copy[2];
+        if (*slot == 0)
+            continue;
+        memcpy(copy, slot, sizeof *slot << table->exact);
+        *slot = 0;
+        fits &= put(table, copy);
+    }
+    for (uint32_t i = 0; i < tail_nr; i++)
+        fits &= put(table, tail[i]);
+    return fits;
+}
+
+/* ---- records --------------------------------------------------------------------------------- */
+
+static void write_record(struct explore_table *table, const uint64_t *record, uint32_t length)
+{
+    /* a record lies in one piece: what is left at the end of the ring is skipped */
+    memcpy(table->heap + table->head, record, length * sizeof *record);
+    table->head += length;
+    table->used_words += length;
+}
+
+/* Moves the head to the start of the ring when a record does not fit before its end. */
+static bool has_room(struct explore_table *table, uint32_t length)
+{
+    if (table->head + length > table->heap_words) {
+        if (table->exact || table->tail > table->head)
+            return false;
+        uint64_t rest = table->heap_words - table->head;
+        if (rest > 0)
+            table->heap[table->head] = 0; /* no record has no words: go to the start */
+        table->used_words += rest;
+        table->head = 0;
+    }
+    return table->used_words + length <= table->heap_words;
+}
+
+const uint64_t *explore_table_take(struct explore_table *table)
+{
+    if (table->taken == table->states)
+        return NULL;
+    if (table->tail == table->heap_words || table->heap[table->tail] == 0) {
+        table->used_words -= table->heap_words - table->tail;
+        table->tail = 0;
+    }
+    const uint64_t *record = table->heap + table->tail;
+    uint32_t length = (uint32_t)(record[0] >> 56);
+    table->tail += length;
+    if (!table->exact)
+        table->used_words -= length;
+    table->taken++;
+    return record;
+}
+
+/* ---- offers ---------------------------------------------------------------------------------- */
+
+static bool is_same(const struct explore_table *table, uint64_t i, const uint64_t *record,
+                    uint32_t length)
+{
+    if (!table->exact)
+        return true;
+    const uint64_t *kept = table->heap + table->slots[2 * i + 1];
+    return kept[0] == record[0] && memcmp(kept, record, length * sizeof *record) == 0;
+}
+
+/* Makes room for one more state. */
+static bool has_number(struct explore_table *table)
+{
+    if (table->states >= table->states_max)
+        return false;
+    while (table->states >= slots_in_use(table) / 10 * 7) {
+        if (table->log2 >= table->log2_max || !grow(table))
+            return false;
+    }
+    return true;
+}
+
+static bool look_up(struct explore_table *table, const struct explore_offer *offer)
+{
+    const uint64_t *record = table->waiting + offer->at;
+    uint64_t end = slots_in_use(table) + TAIL;
+    uint64_t i = probe(table, offer->print, home(table, offer->print));
+    while (i < end && table->slots[i << table->exact] != 0) {
+        if (is_same(table, i, record, offer->length))
+            return true;
+        i = probe(table, offer->print, i + 1);
+    }
+    if (!has_number(table) || !has_room(table, offer->length))
+        return false;
+    uint64_t slot[2] = {offer->print, table->head};
+    if (!put(table, slot))
+        return false;
+    table->parents[table->states] = offer->parent;
+    table->labels[table->states] = offer->label;
+    table->states++;
+    write_record(table, record, offer->length);
+    return true;
+}
+
+bool explore_table_flush(struct explore_table *table)
+{
+    for (uint32_t n = 0; table->exact && n < table->offers_nr; n++) {
+        uint64_t print = table->offers[n].print;
+        uint64_t i = probe(table, print, home(table, print));
+        if (i < slots_in_use(table) + TAIL && table->slots[2 * i] != 0)
+            __builtin_prefetch(table->heap + table->slots[2 * i + 1]);
+    }
+    bool fits = true;
+    for (uint32_t n = 0; fits && n < table->offers_nr; n++)
+        fits = look_up(table, &table->offers[n]);
+    table->offers_nr = 0;
+    table->waiting_words = 0;
+    return fits;
+}
+
+uint64_t *explore_table_room(struct explore_table *table)
+{
+    return table->waiting + table->waiting_words;
+}
+
+bool explore_table_offer(struct explore_table *table, uint32_t length, uint32_t parent,
+                         uint16_t label)
+{
+    uint64_t print = fingerprint(table->waiting + table->waiting_words, length, table->seed);
+    table->offers[table->offers_nr++] = (struct explore_offer){
+        .print = print,
+        .at = table->waiting_words,
+        .parent = parent,
+        .length = (uint16_t)length,
+        .label = label,
+    };
+    table->waiting_words += length;
+    __builtin_prefetch(table->slots + (home(table, print) << table->exact));
+    return table->offers_nr < EXPLORE_BATCH || explore_table_flush(table);
+}
