@@ -15,11 +15,13 @@
  * Fences. What a fence drops keeps its tag, so that the later miss can be charged to the fence's
  * cause. A full fence only ends the array's epoch: `held` of an older epoch is void, and
  * `ended_by[epoch]` says why. Every 256th full fence writes this down in all slots and starts over.
- * A dropped slot is free. When a fill takes it, its dropped tag goes: to the slot where the filled
- * tag itself lay dropped, if it did (they swap, so refilling one page never forgets that another
- * was dropped), else away, as a real entry would have been pushed out by the newcomer. A negative
- * entry that is dropped leaves no tag: the walk that follows is what the first use of a new mapping
- * costs anyway, under any policy.
+ * A dropped slot is free. When a fill takes it, its dropped tag moves: to the slot where the filled
+ * tag itself lay dropped, if it did (refilling one page never forgets that another was dropped),
+ * else to a free slot without dropped tags, else a dropped tag is forgotten, as an entry would have
+ * been evicted by the newcomer: the oldest where the policy has ages, else that of the slot filled.
+ * With LRU and full fences this is exact: a miss is a refill if and only if it would have hit had
+ * no fence been (tests/laws). A negative entry that is dropped leaves no tag: the walk that follows
+ * is what the first use of a new mapping costs anyway, under any policy.
  *
  * Speed. Most questions to a fully associative array are answered without reading its tags: a
  * counting filter over the tags says "nowhere", a memo of the slot found last says "here" and is
