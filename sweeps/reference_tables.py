@@ -212,7 +212,7 @@ def workloads_page() -> str:
 
 
 def verdicts_page() -> str:
-    """Return the verdicts of every policy in every scenario; takes some seconds to search."""
+    """Return the verdicts of every policy in every scenario."""
     from sweeps import verdicts
 
     return verdicts.page()

@@ -1,7 +1,7 @@
 """The page of verdicts: every policy in every scenario, and what each refutation rests on.
 
-Tables and timelines are searched when the page is written, by the slow explorer of
-``pysim.reference``; only the readings below are prose.
+Tables and timelines are searched when the page is written, by the engine; the slow explorer of
+``pysim.reference`` replays every timeline and words it. Only the readings below are prose.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pysim import litmus, ops, reference
-from pysim.errors import InputError
+from pysim import check, engine, litmus, ops, reference
+from pysim.errors import EngineError
 from pysim.litmus import Litmus, Parameters
 from pysim.policies import POLICIES, find
 from sweeps.reference_tables import page as reference_page
@@ -32,7 +32,6 @@ MACHINES: Final[dict[str, Parameters]] = {
 }
 _SHIPPED: Final = ("none", "vmalloc-fault", "preventive-full", "preventive-range-6.7",
                    "preventive-range", "mark-6.12", "mark-7.2", "mark-barrier", "mark-switch-in")
-_ELSEWHERE: Final = ("arm64", "x86-64", "powerpc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +140,16 @@ def _program(name: str) -> ops.Program:
 
 
 @functools.cache
-def _searched(name: str, where: Litmus, parameters: Parameters) -> reference.Outcome:
-    return reference.explore(_program(name), where, parameters, max_states=300_000)
+def _searched(name: str, where: Litmus, parameters: Parameters) -> engine.Explored:
+    program = _program(name)
+    asked = check.question(where, parameters, symmetry=False)
+    return engine.explore(asked, program.header, program.ops)
 
 
 def _cell(name: str, where: Litmus, parameters: Parameters) -> str:
     try:
         found = _searched(name, where, parameters)
-    except InputError:
+    except EngineError:
         return "refused"
     if found.verdict != "refuted":
         return {"verified": "ok", "unknown": "?"}[found.verdict]
@@ -164,7 +165,10 @@ def _rows(policies: Iterable[str], columns: dict[str, tuple[Litmus, Parameters]]
 def timeline(name: str, where: Litmus, parameters: Parameters) -> str:
     """Return the shortest counterexample as a table: one row a step, one column a hart."""
     found = _searched(name, where, parameters)
-    story = reference.tell(_program(name), where, parameters, found.trace)
+    moves = [(step.hart, step.kind, step.arg) for step in found.trace]
+    wrong = reference.replay(_program(name), where, parameters, moves, found.property)
+    assert wrong is None, f"{name} in {where.name}: {wrong}"
+    story = reference.tell(_program(name), where, parameters, moves)
     rows = [(number, *(text if hart == h else "" for h in range(where.harts)))
             for number, (hart, text) in enumerate(story, 1)]
     return table(["step", *(f"hart {h}" for h in range(where.harts))], rows)
@@ -212,7 +216,7 @@ def page() -> str:
         "may have been early. `none`: neither. `single`: one entry per page, explicit fills and "
         "evictions. `svvptc`: the extension, staleness unbounded or one access. `sbi`: remote "
         "fences by firmware.\n",
-        _rows((*_SHIPPED, *_ELSEWHERE, "broken-b2", "broken-b10", "broken-b11"), map2),
+        _rows(names, map2),
         "## `map1` by region\n",
         "Whose call sites mark what: vmemmap hotplug (marked since 7.2), the linear map (kfence "
         "marks by itself since 7.2), the PCI I/O window (nobody).\n",

@@ -11,14 +11,8 @@ from pysim import engine, machines, ops, workloads
 from pysim.policies import POLICIES
 from sweeps import reference_tables
 
-SEARCHED = {"verdicts.md"}  # half a minute of search
 
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SEARCHED))
-     for name in reference_tables.PAGES],
-)
+@pytest.mark.parametrize("name", reference_tables.PAGES)
 def test_committed_page_is_what_the_generator_prints(name, root):
     committed = (root / "docs" / "tables" / name).read_text()
     assert committed == reference_tables.PAGES[name](), "run `make tables`"
