@@ -65,7 +65,8 @@ class Workload(Frozen):
         default="", description="replay: the recorded ftrace text, by path or packaged name"
     )
     rate_factor: Annotated[Number, Field(ge=1e-6, le=1e6)] = Field(
-        default=1, description="replay: the recorded gaps are divided by it"
+        default=1, description="how many times faster mappings come: a replay's gaps are divided "
+        "by it, a drawn rate is multiplied"
     )
     traced_mhz: Count = Field(
         default=0, description="replay: clock of the traced machine; 0: that of the simulated one, "
@@ -216,7 +217,9 @@ class Workload(Frozen):
             "stack_cache_slots": self.stack_cache_slots,
         }
         for field, (target, scale, most) in self._scaled(hz).items():
-            number = _exact(getattr(self, field), scale)
+            drawn = field == "vmalloc_per_s" and self.kind == "synthetic"
+            factor = Fraction(str(self.rate_factor)) if drawn else 1
+            number = _exact(getattr(self, field), scale * factor)
             if number > most:
                 raise InputError(f"workload {self.name}", field,
                                  f"{getattr(self, field)} is more than {most} as {target} at "
