@@ -497,6 +497,7 @@ struct csim_explore_question {
     uint32_t object;              /* hart h's object page is object + h; UINT32_MAX: none */
     uint32_t ipi_allocates;
     uint32_t order, invalid, tlb; /* enums above */
+    uint32_t nonleaf;             /* 1: invalid non-leaf PTEs may be cached too */
     uint32_t svvptc, svvptc_k;    /* k = UINT32_MAX: unbounded */
     uint32_t via;                 /* enum csim_via, not MACHINE */
     uint32_t sbi_limit_pages, retries, nesting;

@@ -204,7 +204,7 @@ uint32_t csim_explore_trace(struct csim_explore *explore, struct csim_explore_st
     return explore->path_nr;
 }
 
-/* ---- for those who drive the machine themselves ----------------------------------------------- */
+/* ---- for those who drive the machine themselves ---------------------------------------------- */
 
 uint32_t csim_explore_follow(struct csim_explore *explore, const struct csim_explore_move *moves,
                              uint32_t moves_nr, struct csim_explore_move *next, uint32_t room)

@@ -133,11 +133,10 @@ static void forget_leaf(const struct explore_model *m, struct explore_state *s, 
         hart->stale &= ~(UINT64_C(15) << (4 * page));
 }
 
-static void forget(const struct explore_model *m, struct explore_state *s, uint32_t h, bool always)
+static void forget_table(const struct explore_model *m, struct explore_state *s, uint32_t h,
+                         bool always)
 {
     struct explore_hart *hart = &s->hart[h];
-    for (uint32_t p = 0; p < m->q.pages; p++)
-        forget_leaf(m, s, h, p, always);
     uint32_t stale = (uint32_t)(hart->stale >> (4 * EXPLORE_PAGES) & 15);
     bool valid = explore_memory_visible(m, s, h, EXPLORE_AT_TABLE) != 0;
     if (valid && (always || (m->bounded && stale >= m->q.svvptc_k)))
@@ -146,10 +145,19 @@ static void forget(const struct explore_model *m, struct explore_state *s, uint3
         hart->stale &= ~(UINT64_C(15) << (4 * EXPLORE_PAGES));
 }
 
+static void forget(const struct explore_model *m, struct explore_state *s, uint32_t h, bool always)
+{
+    for (uint32_t p = 0; p < m->q.pages; p++)
+        forget_leaf(m, s, h, p, always);
+    forget_table(m, s, h, always);
+}
+
 void explore_memory_serialise(const struct explore_model *m, struct explore_state *s, uint32_t h)
 {
     if (m->q.invalid == CSIM_EXPLORE_REORDER)
         forget(m, s, h, true);
+    else if (m->q.nonleaf == 0)
+        forget_table(m, s, h, true);
 }
 
 void explore_memory_forget(const struct explore_model *m, struct explore_state *s)

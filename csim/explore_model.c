@@ -74,6 +74,7 @@ static enum csim_status check_ranges(const struct csim_explore_question *q,
         {"retries", q->retries, 0, 200},
         {"nesting", q->nesting, 1, EXPLORE_NESTING_MAX},
         {"svvptc", q->svvptc, 0, 1},
+        {"nonleaf", q->nonleaf, 0, 1},
         {"ipi_allocates", q->ipi_allocates, 0, 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -31,6 +31,7 @@ def question(litmus: Litmus, parameters: Parameters, *, exact: bool = True, symm
         "ipi_allocates": int(litmus.ipi_allocates),
         "order": ORDERS.index(parameters.order),
         "invalid": INVALIDS.index(parameters.invalid),
+        "nonleaf": int(parameters.nonleaf),
         "tlb": TLBS.index(parameters.tlb),
         "svvptc": int(parameters.svvptc),
         "svvptc_k": _NONE if parameters.svvptc_k is None else parameters.svvptc_k,

@@ -71,6 +71,7 @@ class Parameters:
 
     order: str = "pso"
     invalid: str = "cache"
+    nonleaf: bool = True
     tlb: str = "maximal"
     svvptc: bool = False
     svvptc_k: int | None = None

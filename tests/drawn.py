@@ -211,6 +211,7 @@ def parameters(rng: random.Random, *, single: bool = False) -> Parameters:
     return Parameters(
         order=rng.choice(("pso", "pso", "tso", "sc")),
         invalid=rng.choice(("cache", "cache", "cache", "reorder", "none")),
+        nonleaf=chance(rng, 80),
         tlb="single" if single else "maximal",
         svvptc=chance(rng, 30),
         svvptc_k=rng.choice((None, None, 0, 1, 2)),

@@ -270,6 +270,8 @@ class Memory:
         """Drop what only a reordered walk could still answer."""
         if self.p.invalid == "reorder":
             self._forget(s, h, always=True)
+        elif not self.p.nonleaf:
+            self._forget_table(s, h, always=True)
 
     def after_step(self, s: State) -> None:
         """Forget what the parameters say cannot last."""
@@ -288,6 +290,10 @@ class Memory:
             held = hart.history[page] & 1 if self.maximal else hart.cache[page] == INVALID
             if not valid or not held:
                 hart.stale[page] = 0
+        self._forget_table(s, h, always=always)
+
+    def _forget_table(self, s: State, h: int, *, always: bool) -> None:
+        hart = s.harts[h]
         valid = self.table(s, h) != INVALID
         if valid and (always or self._spent(hart.table_stale)):
             hart.table_history &= ~1
