@@ -252,6 +252,7 @@ enum csim_item_kind {
     CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
     CSIM_ITEM_ONLINE,      /* hart arg comes up; a hart with an ONLINE is in no mask before it */
+    CSIM_ITEM_FINISH,      /* this hart's budget ends here instead of at useful_cycles */
     CSIM_ITEM_KINDS
 };
 
@@ -291,7 +292,7 @@ struct csim_layout {
 
 struct csim_workload {
     uint64_t seed;                     /* hash(root seed, workload fields, replicate) */
-    uint64_t useful_cycles;            /* budget of each hart */
+    uint64_t useful_cycles;            /* budget of each hart that no item finishes earlier */
     uint64_t speculative_walks_per_tcycle;  /* wrong-path walks per 10^12 useful cycles, a hart */
     uint32_t visit_cycles;             /* useful cycles per page visit */
     uint32_t synthetic;                /* 1: draw maps; 0: the items given are the maps */

@@ -194,11 +194,10 @@ static uint64_t item_at(const struct hart *hart)
     return hart->item < hart->items_nr ? hart->items[hart->item].at_cycles : UINT64_MAX;
 }
 
-static uint64_t budget_at(const struct world *world, const struct hart *hart)
+static uint64_t budget_at(const struct hart *hart)
 {
-    uint64_t budget = world->params.workload.useful_cycles;
     uint64_t at = item_at(hart);
-    return at < budget ? at : budget;
+    return at < hart->budget_cycles ? at : hart->budget_cycles;
 }
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -208,7 +207,7 @@ static void work(const struct world *world, struct hart *hart, uint64_t until_cy
 {
     struct stream *stream = &hart->stream;
     uint64_t cycles = least(stream->left_cycles, until_cycles - hart->now_cycles);
-    cycles = least(cycles, budget_at(world, hart) - hart->useful_cycles);
+    cycles = least(cycles, budget_at(hart) - hart->useful_cycles);
     if (stream->speculate_at >= hart->useful_cycles)
         cycles = least(cycles, stream->speculate_at - hart->useful_cycles);
     stream->left_cycles -= cycles;
@@ -222,7 +221,7 @@ static void work(const struct world *world, struct hart *hart, uint64_t until_cy
 void hart_catch_up(struct world *world, struct hart *hart, uint64_t until_cycles)
 {
     struct stream *stream = &hart->stream;
-    uint64_t budget = budget_at(world, hart);
+    uint64_t budget = budget_at(hart);
     while (hart->now_cycles < until_cycles && hart->useful_cycles < budget) {
         if (hart->mmu.walking) {
             uint64_t cycles = mmu_step(&hart->mmu, &world->pt, hart->now_cycles);
@@ -420,6 +419,7 @@ static void begin_item(struct world *world, struct hart *hart, struct frame *fra
         return;
     case CSIM_ITEM_IDLE: begin_idle(hart, frame, item); return;
     case CSIM_ITEM_ONLINE: come_online(world, item); return;
+    case CSIM_ITEM_FINISH:                          /* it became the budget */
     case CSIM_ITEM_KINDS: break;
     }
     assert(0);
@@ -521,11 +521,11 @@ static void item_step(struct world *world, struct hart *hart, struct frame *fram
 /* ---- the hart
  * --------------------------------------------------------------------------------- */
 
-uint64_t hart_next_cycles(const struct world *world, const struct hart *hart)
+uint64_t hart_next_cycles(const struct hart *hart)
 {
     if (hart->depth > 0)
         return hart->now_cycles;
-    uint64_t at = budget_at(world, hart);
+    uint64_t at = budget_at(hart);
     return hart->now_cycles + (at > hart->useful_cycles ? at - hart->useful_cycles : 0);
 }
 

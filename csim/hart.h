@@ -19,7 +19,7 @@ void hart_start(const struct world *world, struct hart *hart);
 void hart_catch_up(struct world *world, struct hart *hart, uint64_t until_cycles);
 
 /* A lower bound of when this hart next does something that concerns others. */
-uint64_t hart_next_cycles(const struct world *world, const struct hart *hart);
+uint64_t hart_next_cycles(const struct hart *hart);
 
 /* True when the next item is due now, or the budget is spent. */
 bool hart_item_due(const struct hart *hart);

@@ -146,10 +146,11 @@ static void start(struct csim *sim)
     bring_online(world, &sim->workload);
     for (uint32_t id = 0; id < world->harts_nr; id++) {
         struct hart *hart = &world->harts[id];
+        hart->budget_cycles = sim->workload.budget_cycles[id];
         hart->items = sim->workload.items + sim->workload.first[id];
         hart->items_nr = sim->workload.first[id + 1] - sim->workload.first[id];
         hart_start(world, hart);
-        world_schedule(world, hart, hart_next_cycles(world, hart));
+        world_schedule(world, hart, hart_next_cycles(hart));
     }
 }
 
@@ -276,10 +277,10 @@ static bool must_yield(const struct world *world, const struct hart *hart)
     return first->at_cycles < hart->now_cycles || first->hart <= hart->id;
 }
 
-static bool finished(const struct world *world, const struct hart *hart)
+static bool finished(const struct hart *hart)
 {
     return hart->depth == 0 && hart->inbox_nr == 0 && !hart_item_due(hart) &&
-           hart->useful_cycles >= world->params.workload.useful_cycles;
+           hart->useful_cycles >= hart->budget_cycles;
 }
 
 static void finish(struct hart *hart)
@@ -300,13 +301,13 @@ static void go_on(struct world *world, struct hart *hart)
             const struct event *first = event_first(&world->events);
             hart_catch_up(world, hart, first != 0 ? first->at_cycles : UINT64_MAX);
         }
-        if (finished(world, hart)) {
+        if (finished(hart)) {
             finish(hart);
             return;
         }
         if (must_yield(world, hart) || (between && !hart_item_due(hart))) {
             world_schedule(world, hart, hart->inbox_nr > 0 ? hart->now_cycles
-                                                           : hart_next_cycles(world, hart));
+                                                           : hart_next_cycles(hart));
             return;
         }
         hart_step(world, hart);

@@ -393,12 +393,25 @@ static void sort(struct csim_item *items, struct csim_item *spare, uint64_t nr)
         items[i] = from[i];
 }
 
-static void drop_after_budget(struct workload *workload, uint64_t budget)
+/* A hart's budget is the run's, or ends at its FINISH. */
+static void set_budgets(struct workload *workload, const struct csim_params *params)
+{
+    for (uint32_t hart = 0; hart < params->harts; hart++)
+        workload->budget_cycles[hart] = params->workload.useful_cycles;
+    for (uint64_t i = 0; i < workload->items_nr; i++) {
+        const struct csim_item *item = &workload->items[i];
+        if (item->kind == CSIM_ITEM_FINISH && item->at_cycles < workload->budget_cycles[item->hart])
+            workload->budget_cycles[item->hart] = item->at_cycles;
+    }
+}
+
+/* What lies past a hart's budget is not done; a FINISH has done its part. */
+static void drop_after_budget(struct workload *workload)
 {
     uint64_t kept = 0;
     for (uint64_t i = 0; i < workload->items_nr; i++) {
         const struct csim_item *item = &workload->items[i];
-        if (item->at_cycles < budget)
+        if (item->at_cycles < workload->budget_cycles[item->hart])
             workload->items[kept++] = *item;
         else if (item->signal != 0)
             workload->gates[item->signal]--;
@@ -414,6 +427,8 @@ static void index_harts(struct workload *workload, uint32_t harts)
         while (at < workload->items_nr && workload->items[at].hart < hart)
             at++;
         workload->first[hart] = at;
+        if (hart < harts)
+            digest = rng_mix(digest ^ workload->budget_cycles[hart]);
     }
     for (uint64_t i = 0; i < workload->items_nr; i++) {
         const struct csim_item *item = &workload->items[i];
@@ -460,6 +475,7 @@ void workload_create(struct workload *workload, struct arena *arena,
     workload->items = arena_take(arena, workload->room, sizeof workload->items[0]);
     struct csim_item *spare = arena_take(arena, workload->room, sizeof spare[0]);
     workload->first = arena_take(arena, (size_t)params->harts + 1, sizeof workload->first[0]);
+    workload->budget_cycles = arena_take(arena, params->harts, sizeof workload->budget_cycles[0]);
     workload->gates = arena_take(arena, workload->gates_room, sizeof workload->gates[0]);
     maker.lives = arena_take(arena, lives, sizeof maker.lives[0]);
     maker.published = arena_take(arena, lives, sizeof maker.published[0]);
@@ -481,7 +497,8 @@ void workload_create(struct workload *workload, struct arena *arena,
         interrupts(&maker, hart);
         user_faults(&maker, hart);
     }
-    drop_after_budget(workload, params->workload.useful_cycles);
+    set_budgets(workload, params);
+    drop_after_budget(workload);
     sort(workload->items, spare, workload->items_nr);
     index_harts(workload, params->harts);
     workload->area_pages = pages_in_use(workload, layout);

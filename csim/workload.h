@@ -13,6 +13,7 @@ struct workload {
     struct csim_item *items;    /* sorted by hart, then by place on its axis */
     uint64_t items_nr, room;
     uint64_t *first;            /* [hart]: index of its first item; [harts] = items_nr */
+    uint64_t *budget_cycles;    /* [hart]: useful cycles until it is done */
     uint32_t *gates;            /* signals each gate needs; gates[0] is unused */
     uint32_t gates_nr, gates_room;
     uint64_t stack_cache_hits;

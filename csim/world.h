@@ -97,6 +97,7 @@ struct hart {
     uint32_t id;
     uint64_t now_cycles;
     uint64_t useful_cycles;
+    uint64_t budget_cycles;   /* useful cycles until it is done */
     uint64_t finished_at_cycles;
     struct mmu mmu;
     struct csim_counters counters;
