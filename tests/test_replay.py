@@ -182,6 +182,9 @@ class Kernel:
         assert item["arg"] != hart
         self.came_up.add(item["arg"])
 
+    def do_finish(self, item: dict[str, Any], hart: int) -> None:
+        assert not self.queues[hart], "something comes after the end"
+
     def do_idle(self, item: dict[str, Any], hart: int) -> None:
         assert item["arg"] or item["wait"] or item["signal"], "an idle item that does nothing"
 
@@ -295,9 +298,10 @@ def test_gaps_become_work_where_a_task_ran_and_sleep_where_none_did() -> None:
     assert at(made, 0, "map") == [0]
     assert at(made, 0, "unmap") == [19_000]
     sleeps = [(i["hart"], i["at_cycles"], i["arg"]) for i in rows(made) if i["kind"] == "idle"]
-    assert sleeps == [(1, 0, 9_000)]
+    assert sleeps == [(1, 0, 9_000), (1, 3_000, 7_000)]
     assert at(made, 1, "switch") == [0, 3_000]
-    assert made.useful_cycles == 19_001
+    assert (at(made, 0, "finish"), at(made, 1, "finish")) == ([19_001], [3_001])
+    assert made.useful_cycles == 19_002
 
 
 def test_the_clock_of_the_traced_machine_scales_the_gaps() -> None:
@@ -309,7 +313,8 @@ def test_the_clock_of_the_traced_machine_scales_the_gaps() -> None:
 def test_the_rate_factor_divides_work_and_sleep(factor: Fraction) -> None:
     made = laws(of_text(*TWO_HARTS), settings(2, rate_factor=factor))
     assert at(made, 0, "unmap") == [int(19_000 / factor)]
-    assert [i["arg"] for i in rows(made) if i["kind"] == "idle"] == [int(9_000 / factor)]
+    sleeps = [i["arg"] for i in rows(made) if i["kind"] == "idle"]
+    assert sleeps == [int(9_000 / factor), int(7_000 / factor)]
 
 
 def test_the_recorded_policys_cost_is_taken_out_of_the_mapping_harts_work() -> None:
@@ -340,7 +345,8 @@ def test_without_switches_every_gap_is_work() -> None:
 
 
 def test_a_new_stack_is_written_by_the_forker_and_switched_to_by_the_child() -> None:
-    items = [i for i in rows(laws(of_text(*TWO_HARTS), settings(2))) if i["kind"] != "idle"]
+    items = [i for i in rows(laws(of_text(*TWO_HARTS), settings(2)))
+             if i["kind"] not in ("idle", "finish")]
     short = [(i["hart"], i["kind"], (i["va"] - VA) // PAGE if i["va"] else None, i["pages"])
              for i in items]
     assert short == [
@@ -588,10 +594,10 @@ def test_areas_too_far_apart_for_a_mode_are_refused() -> None:
 # ---- on the engine ------------------------------------------------------------------------------
 
 
-def ran(policy: str, machine: str = "xs-kmh", **changes: Any) -> engine.Result:
+def ran(policy: str, machine: str = "xs-kmh", harts: int = 2, **changes: Any) -> engine.Result:
     workload = {"inherit": "forkburst", "rate_factor": 40} | changes
     return engine.simulate(scenario.lower(scenario.build({
-        "policy": policy, "machine": machine, "harts": 2, "workload": workload})))
+        "policy": policy, "machine": machine, "harts": harts, "workload": workload})))
 
 
 @pytest.mark.parametrize("policy", ["ideal", "vmalloc-fault", "preventive-range", "mark-6.12",
@@ -604,6 +610,18 @@ def test_a_recording_runs_to_its_end_with_all_it_recorded(policy: str) -> None:
     assert (counters["unmaps"], counters["purges"]) == (227, 0)
     assert counters["ambient_faults"] == 0
     assert counters["remote_fence_calls"] == (236 if policy == "preventive-range" else 0)
+
+
+@pytest.mark.parametrize("harts", [1, 2, 4])
+def test_each_hart_works_as_long_as_it_did_when_it_was_recorded(harts: int) -> None:
+    """Recorded harts finish with their record, others run the mix as long as the busiest."""
+    made = replay.of(workloads.load("forkburst").override({"rate_factor": 40}),
+                     machines.load("xs-kmh"), harts)
+    ends = [item["at_cycles"] for item in rows(made) if item["kind"] == "finish"]
+    assert len(ends) == min(harts, 2)
+    result = ran("mark-7.2", harts=harts)
+    assert result.counters["useful_cycles"] == sum(ends) + (
+        harts - len(ends)) * made.useful_cycles
 
 
 def test_a_recording_is_the_same_work_for_every_policy() -> None:

@@ -12,10 +12,9 @@ first is a gate:
 Every gate is signalled by items of an earlier place in the recording, so nobody waits in a circle.
 The seed draws none of this: only the references between the items.
 
-Trace hart *h* runs on hart *h* mod ``harts``; harts beyond the recorded ones only run the synthetic
-mix. All harts have the budget of the busiest one; a hart whose record ends earlier goes on with the
-mix. Context switches the recorded kernel made are kept as they were: that a policy changes the
-schedule is left out.
+Trace hart *h* runs on hart *h* mod ``harts`` and finishes where the recording ends; harts beyond
+the recorded ones only run the synthetic mix, as long as the busiest one works. Context switches
+are kept as the recorded kernel made them: that a policy changes the schedule is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from pysim import engine, ftrace
 from pysim.errors import InputError
-from pysim.ftrace import PAGE_BYTES, Alloc, Event, Fork, Purge, Switch, Trace
+from pysim.ftrace import PAGE_BYTES, Alloc, Fork, Purge, Switch, Trace
 from pysim.workloads.recovery import DEAD, STACK_PAGES, Area, Recovery, recover
 
 if TYPE_CHECKING:
@@ -198,10 +197,10 @@ class _Builder:
         factor = self.settings.rate_factor
         return millicycles * factor.denominator // (1000 * factor.numerator)
 
-    def advance(self, at: int, hart: _Hart, event: Event) -> None:
-        """Let the hart's time pass up to the event: as work of every busy trace hart, or sleep."""
-        gap_ns = event.at_ns - hart.last_ns
-        hart.last_ns = event.at_ns
+    def advance(self, at: int, hart: _Hart, at_ns: int) -> None:
+        """Let the hart's time pass up to an event: as work of every busy trace hart, or sleep."""
+        gap_ns = at_ns - hart.last_ns
+        hart.last_ns = at_ns
         busy = sum(hart.states.values())
         passed = gap_ns * self.settings.traced_mhz  # in millicycles
         if busy:
@@ -390,7 +389,7 @@ class _Builder:
                 hart.place = _Place(at, 0)
                 self.online(at, hart, running)
                 running.append(hart)
-            self.advance(at, hart, event)
+            self.advance(at, hart, event.at_ns)
             hart.states[event.hart] = runs_next[at]
             if at in recovery.made:
                 assert isinstance(event, Alloc)
@@ -404,6 +403,10 @@ class _Builder:
                 self.fork(at, event, hart)
             elif isinstance(event, Switch):
                 self.switch(event, hart)
+        for hart in self.harts:
+            self.advance(len(runs_next), hart, recovery.trace.events[-1].at_ns)
+            hart.place = _Place(len(runs_next), hart.place.at_cycles + 1)
+            self.put("finish", hart)
 
     def done(self, notes: tuple[str, ...]) -> Replay:
         """Number the items, check the gates and pack both."""
@@ -414,9 +417,9 @@ class _Builder:
             _ITEM.pack(item.at_cycles, order, item.va, item.arg, item.pages, item.wait,
                        item.signal, item.hart, kinds[item.kind], item.flags)
             for order, item in enumerate(self.items, 1))
-        useful = max(self.cycles(hart.millicycles) for hart in self.harts)
         return Replay(items=packed, gates=struct.pack(f"<{len(self.gates)}I", *self.gates),
-                      useful_cycles=useful + 1, counts=self.counts, notes=notes)
+                      useful_cycles=max(hart.place.at_cycles for hart in self.harts) + 1,
+                      counts=self.counts, notes=notes)
 
 
 def _runs_next(trace: Trace) -> list[bool]:
