@@ -1,11 +1,13 @@
 """Builds each ``tests/c/*.c`` with the engine's sources and runs it: one table of rows per module.
 
 The programs are built with the address and undefined-behaviour sanitizers where the compiler can
-link them, and held to the same warnings as the engine.
+link them, and held to the same warnings as the engine. ``tests/c/alone`` asks a whole question the
+same way: without Python, where a leak can be seen.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -13,6 +15,8 @@ import warnings
 from pathlib import Path
 
 import pytest
+
+from pysim import engine, scenario
 
 PROGRAMS = sorted((Path(__file__).parent / "c").glob("*.c"))
 FLAGS = ["-std=c11", "-O1", "-g", "-UNDEBUG", "-Icsim", "-Itests/c"]
@@ -74,3 +78,43 @@ def test_a_wrong_row_fails(compiler: Compiler, tmp_path: Path) -> None:
         1,
         "two: is one is 0x2, want 0x1\n2 rows, 1 wrong\n",
     )
+
+
+def asked_alone(
+    compiler: Compiler, question: engine.Question
+) -> subprocess.CompletedProcess[bytes]:
+    """Ask a question in a process that has no Python in it."""
+    program = compiler.program(Path(__file__).parent / "c" / "alone" / "question.c")
+    parts = (question.params, question.header, question.ops, question.items, question.gates)
+    given = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    return subprocess.run([program], input=given, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("policy", "machine", "workload"),
+    [
+        ("mark-7.2", "rocket", {"inherit": "fork", "duration_ms": 1}),
+        ("preventive-range", "xs-kmh", {"inherit": "mixed", "duration_ms": 1}),
+        ("none", "xs-nanhu", {"inherit": "mixed", "duration_ms": 1}),
+        ("mark-6.12", "x60", {"inherit": "forkburst", "rate_factor": 8}),
+    ],
+)
+def test_a_question_alone_leaks_nothing_and_gives_the_same_bytes(
+    compiler: Compiler, policy: str, machine: str, workload: dict[str, object]
+) -> None:
+    """Built with other flags and without Python: no result depends on either."""
+    values = {"policy": policy, "machine": machine, "workload": workload, "harts": 4}
+    question = scenario.lower(scenario.build(values))
+    done = asked_alone(compiler, question)
+    assert done.returncode == 0, done.stderr.decode()
+    (result,) = engine.ffi.from_buffer("struct csim_result[]", done.stdout)
+    assert engine._result(result) == engine.simulate(question)
+
+
+def test_a_refused_question_leaks_nothing(compiler: Compiler) -> None:
+    question = scenario.lower(scenario.build({"policy": "none", "machine": "cva6",
+                                              "workload": "idle"}))
+    refused = dataclasses.replace(question, params=bytes(len(question.params)))
+    done = asked_alone(compiler, refused)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert len(done.stderr.splitlines()) == 1, done.stderr.decode()
