@@ -92,7 +92,7 @@ class Unit:
     undefined: frozenset[str]
     sections: dict[str, int]  # name -> bytes
     functions: tuple[Function, ...]
-    words_without_call: frozenset[str]  # identifiers used other than by calling them
+    addressed: frozenset[str]  # names whose address is used other than to call them
 
 
 def compiler() -> list[str]:
@@ -134,13 +134,33 @@ def read_call_graph(text: str) -> tuple[Function, ...]:
     return tuple(functions)
 
 
+# Lines of assembly that may name a function without taking its address.
+_CALLS: Final = frozenset({"call", "jmp", "bl", "b", "jal", "tail"})
+_SILENT: Final = frozenset(
+    {".type", ".size", ".globl", ".local", ".weak", ".hidden", ".section", ".file", ".string"}
+)
+
+
+def read_addresses(assembly: str) -> frozenset[str]:
+    """Read from assembly every name that is used, but not by a call: tables, stores, arguments.
+
+    What this does not know counts as used: more functions than can be reached through a pointer,
+    never fewer.
+    """
+    found: set[str] = set()
+    for line in assembly.splitlines():
+        first, _, rest = line.strip().partition("\t")
+        if first not in _CALLS | _SILENT and not first.endswith(":"):
+            found.update(re.findall(r"[A-Za-z_]\w*", rest))
+    return frozenset(found)
+
+
 def compile_unit(path: Path, into: Path) -> Unit:
     """Compile one file of csim/ as the extension is (position independent), asserts on."""
     here = into / path.stem
     flags = ["-std=c11", "-O0", "-fPIC", "-UNDEBUG", "-fno-common", "-fkeep-inline-functions"]
-    common = [*compiler(), *flags, "-I", str(path.parent)]
-    output(*common, "-fcallgraph-info=su", "-c", str(path), "-o", f"{here}.o", cwd=into)
-    text = output(*common, "-E", "-P", str(path))
+    flags += ["-save-temps=obj", "-fcallgraph-info=su", "-I", str(path.parent)]
+    output(*compiler(), *flags, "-c", str(path), "-o", f"{here}.o", cwd=into)
     symbols = [line.split() for line in output("nm", f"{here}.o").splitlines()]
     sizes = [line.split() for line in output("size", "-A", f"{here}.o").splitlines()]
     return Unit(
@@ -149,7 +169,7 @@ def compile_unit(path: Path, into: Path) -> Unit:
         undefined=frozenset(s[1].split("@")[0] for s in symbols if s[0] == "U"),
         sections={s[0]: int(s[1]) for s in sizes if len(s) == 3 and s[1].isdigit()},
         functions=read_call_graph(here.with_suffix(".ci").read_text()),
-        words_without_call=frozenset(re.findall(r"\b[a-z_]\w*\b(?!\s*\()", without_text(text))),
+        addressed=read_addresses(here.with_suffix(".s").read_text()),
     )
 
 
@@ -249,11 +269,11 @@ class House:
     def call_graph(self) -> dict[str, frozenset[str]]:
         """Return every call that could happen.
 
-        A call through a pointer may reach any function whose name is used other than by calling
+        A call through a pointer may reach any function whose address is used other than to call
         it: more than happens, never less.
         """
         functions = {function.name: function for unit in self.units for function in unit.functions}
-        taken = {word for unit in self.units for word in unit.words_without_call}
+        taken = {name for unit in self.units for name in unit.addressed}
         reachable = frozenset(name for name, f in functions.items() if f.plain in taken)
         return {
             name: function.calls | (reachable if function.calls_pointer else frozenset())
