@@ -258,10 +258,16 @@ class Memory:
         hart = s.harts[h]
         if cover is None:
             hart.frames = [f._replace(cleared=False) for f in hart.frames]
+        pages = self.pages if cover is None else (cover,)
+        if not self.maximal:
+            hart.table_cache = EMPTY if cover is None else hart.table_cache
+            for page in pages:
+                hart.cache[page] = EMPTY
+            self.serialise(s, h)
+            return
+        if cover is None:
             hart.table_history = 1 << self.table(s, h)
-            hart.table_cache = EMPTY
-        for page in self.pages if cover is None else (cover,):
-            hart.cache[page] = EMPTY
+        for page in pages:
             reachable = page not in self.below or bool(hart.table_history & 2)
             hart.history[page] = 1 << self.leaf(s, h, page) if reachable else 0
         self.serialise(s, h)
@@ -283,22 +289,28 @@ class Memory:
         if not always and self.bound is None:
             return
         for page in self.pages:
-            valid = self.leaf(s, h, page) != INVALID
-            if valid and (always or self._spent(hart.stale[page])):
-                hart.history[page] &= ~1
-                hart.cache[page] = EMPTY if hart.cache[page] == INVALID else hart.cache[page]
             held = hart.history[page] & 1 if self.maximal else hart.cache[page] == INVALID
+            valid = self.leaf(s, h, page) != INVALID
+            if held and valid and (always or self._spent(hart.stale[page])):
+                held = False
+                if self.maximal:
+                    hart.history[page] &= ~1
+                else:
+                    hart.cache[page] = EMPTY
             if not valid or not held:
                 hart.stale[page] = 0
         self._forget_table(s, h, always=always)
 
     def _forget_table(self, s: State, h: int, *, always: bool) -> None:
         hart = s.harts[h]
-        valid = self.table(s, h) != INVALID
-        if valid and (always or self._spent(hart.table_stale)):
-            hart.table_history &= ~1
-            hart.table_cache = EMPTY if hart.table_cache == INVALID else hart.table_cache
         held = hart.table_history & 1 if self.maximal else hart.table_cache == INVALID
+        valid = self.table(s, h) != INVALID
+        if held and valid and (always or self._spent(hart.table_stale)):
+            held = False
+            if self.maximal:
+                hart.table_history &= ~1
+            else:
+                hart.table_cache = EMPTY
         if not valid or not held:
             hart.table_stale = 0
 
