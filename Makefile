@@ -79,6 +79,10 @@ wheel:
 		|| exit 1; \
 	done
 
+# Counters of some runs, written down. Run it when results are meant to move, and say so.
+goldens: build
+	PYTHONPATH=. $(PYTHON) tests/goldens.py
+
 # docs/tables: what the engine, the policies and the machines say of themselves.
 tables: build
 	$(PYTHON) -m sweeps.reference_tables docs/tables

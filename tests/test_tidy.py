@@ -158,10 +158,19 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-HEAVY = {"ray", "scipy", "pandas", "matplotlib", "pyarrow"}
+HEAVY = {"ray", "numpy", "scipy", "pandas", "matplotlib", "pyarrow"}
+HELP = """
+sys.argv = ["fencelab", "--help"]
+from sweeps.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+"""
 
 
-def test_import_pysim_loads_nothing_heavy():
-    loaded = modules_after("import pysim, pysim.engine, pysim.policies")
-    assert "pysim" in loaded
+@pytest.mark.parametrize("code", ["import pysim, pysim.engine, pysim.policies", HELP])
+def test_a_start_loads_nothing_heavy(code):
+    loaded = modules_after(code)
+    assert "sweeps" in loaded or code != HELP
     assert not loaded & HEAVY
