@@ -23,7 +23,7 @@
  * no fence been (tests/laws). A negative entry that is dropped leaves no tag: the walk that follows
  * is what the first use of a new mapping costs anyway, under any policy.
  *
- * Speed. Most questions to a fully associative array are answered without reading its tags: a
+ * Speed. Most questions to an array of many ways are answered without reading its tags: a
  * counting filter over the tags says "nowhere", a memo of the slot found last says "here" and is
  * verified by the tag, and a set that was seen full stays so until something in it is dropped. None
  * of them can change an answer: the filter counts every tag that is in a slot, live or dropped, and
@@ -39,7 +39,8 @@
 
 #include "rv.h"
 
-enum { LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48, LEVEL_MASK = 7, FILTER_BITS_MIN = 8 };
+enum { LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48, LEVEL_MASK = 7, FILTER_BITS_MIN = 8,
+       HASHED_WAYS_MIN = 9 };
 
 #define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 #define NO_ASID ((UINT64_C(1) << ASID_SHIFT) - 1)
@@ -70,6 +71,12 @@ static struct key key_of(const struct tlb_array *array, uint64_t vpn, uint32_t l
 static uint32_t hash_of(const struct tlb_array *array, uint64_t tag)
 {
     return (uint32_t)((tag & NO_ASID) * UINT64_C(0x9e3779b97f4a7c15) >> array->filter_shift);
+}
+
+/* No slot has the tag; false: perhaps one has. */
+static bool is_nowhere(const struct tlb_array *array, uint64_t tag)
+{
+    return array->hashed && array->filter[hash_of(array, tag)] == 0;
 }
 
 static uint32_t tag_level(uint64_t tag) { return tag >> LEVEL_SHIFT & LEVEL_MASK; }
@@ -112,11 +119,12 @@ void tlb_array_create(struct tlb_array *array, struct arena *arena, const struct
     array->epochs = arena_take(arena, slots, sizeof array->epochs[0]);
     array->ptes = arena_take(arena, sectors, sizeof array->ptes[0]);
     array->causes = arena_take(arena, sectors, sizeof array->causes[0]);
+    array->hashed = shape->ways >= HASHED_WAYS_MIN;
     array->filter_shift = 64 - FILTER_BITS_MIN;
-    while (UINT32_C(1) << (64 - array->filter_shift) < 8 * slots)
+    while (array->hashed && UINT32_C(1) << (64 - array->filter_shift) < 8 * slots)
         array->filter_shift--;
     array->full = arena_take(arena, shape->sets, sizeof array->full[0]);
-    size_t hashes = (size_t)1 << (64 - array->filter_shift);
+    size_t hashes = array->hashed ? (size_t)1 << (64 - array->filter_shift) : 0;
     array->filter = arena_take(arena, hashes, sizeof array->filter[0]);
     array->memo = arena_take(arena, hashes, sizeof array->memo[0]);
     tlb_policy_create(&array->order, arena, shape->sets, shape->ways, seed, hart, stream);
@@ -130,19 +138,22 @@ bool tlb_array_find(struct tlb_array *array, uint64_t vpn, uint32_t level, uint1
                     struct tlb_place *place)
 {
     struct key key = key_of(array, vpn, level, asid);
-    uint32_t hash = hash_of(array, key.tag);
-    if (array->filter[hash] == 0)
-        return false;
-    uint32_t slot = array->memo[hash], last = key.first + array->ways;
-    if (array->tags[slot] != key.tag || array->many_asids)
-        slot = key.first;
+    uint32_t slot = key.first, last = key.first + array->ways, hash = 0;
+    if (array->hashed) {
+        hash = hash_of(array, key.tag);
+        if (array->filter[hash] == 0)
+            return false;
+        if (array->tags[array->memo[hash]] == key.tag && !array->many_asids)
+            slot = array->memo[hash];
+    }
     for (; slot < last; slot++) {
         uint64_t differs = array->tags[slot] ^ key.tag;
         if ((differs & NO_ASID) != 0 || array->epochs[slot] != array->epoch
             || !(array->held[slot] >> key.sector & 1))
             continue;
         if (differs == 0 || array->global[slot] >> key.sector & 1) {
-            array->memo[hash] = (uint16_t)slot;
+            if (array->hashed)
+                array->memo[hash] = (uint16_t)slot;
             *place = (struct tlb_place){array, key.set, slot - key.first, key.sector, level};
             return true;
         }
@@ -154,7 +165,7 @@ bool tlb_array_dropped(const struct tlb_array *array, uint64_t vpn, uint32_t lev
                        uint8_t *cause)
 {
     struct key key = key_of(array, vpn, level, asid);
-    if (array->filter[hash_of(array, key.tag)] == 0)
+    if (is_nowhere(array, key.tag))
         return false;
     for (uint32_t way = 0; way < array->ways; way++) {
         uint32_t slot = key.first + way;
@@ -248,9 +259,10 @@ static uint32_t spared(struct tlb_array *array, const struct key *key, uint32_t 
 /* Makes the slot the tag's, empty. */
 static void take_over(struct tlb_array *array, uint32_t slot, uint64_t tag)
 {
-    if (array->tags[slot] != NO_TAG)
+    if (array->hashed && array->tags[slot] != NO_TAG)
         array->filter[hash_of(array, array->tags[slot])]--;
-    array->filter[hash_of(array, tag)]++;
+    if (array->hashed)
+        array->filter[hash_of(array, tag)]++;
     array->tags[slot] = tag;
     array->held[slot] = array->global[slot] = array->dropped[slot] = 0;
     array->epochs[slot] = array->epoch;
@@ -260,8 +272,7 @@ static void take_over(struct tlb_array *array, uint32_t slot, uint64_t tag)
 static void survey(struct tlb_array *array, const struct key *key, uint32_t *own, uint32_t *free)
 {
     *own = *free = array->ways;
-    if (array->full[key->set] == array->epoch + 1u
-        && array->filter[hash_of(array, key->tag)] == 0)
+    if (array->full[key->set] == array->epoch + 1u && is_nowhere(array, key->tag))
         return;
     for (uint32_t way = 0; way < array->ways; way++) {
         uint32_t slot = key->first + way;

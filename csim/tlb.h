@@ -42,6 +42,7 @@ struct tlb_array {
     uint16_t *full;              /* per set: 1 + the epoch in which no way was free; 0: unknown */
     uint32_t filter_shift;       /* 64 - log2 of the filter's size */
     uint16_t asid;               /* of all tags, unless many_asids */
+    bool hashed;                 /* filter and memo are kept: there are many ways */
     bool filled, many_asids;
     uint8_t *causes;             /* per slot and sector: why, where `dropped` */
 
