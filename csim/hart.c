@@ -264,6 +264,15 @@ static void learn(struct hart *hart, uint64_t va, uint32_t pages)
     hart->known[hart->known_nr++] = (struct range){va, pages, 0};
 }
 
+/* Pages of the current stack were used: the stream may go there too, once all above them were. */
+static void deepen(struct hart *hart, uint64_t va, uint32_t pages)
+{
+    uint64_t page = (va - hart->stack.va) >> PAGE_SHIFT;         /* below the stack: very large */
+    uint64_t first_in_use = hart->stack.pages - hart->stack_in_use;
+    if (page < first_in_use && page + pages >= first_in_use)
+        hart->stack_in_use = hart->stack.pages - (uint32_t)page;
+}
+
 static void forget(struct hart *hart, uint64_t va, uint32_t pages)
 {
     uint32_t kept = 0;
@@ -464,10 +473,8 @@ static void finish(struct world *world, struct hart *hart, const struct frame *f
     }
     if (item->kind == CSIM_ITEM_TOUCH && (item->flags & CSIM_ITEM_STACK) == 0)
         learn(hart, item->va, item->pages);
-    if (item->kind == CSIM_ITEM_TOUCH && (item->flags & CSIM_ITEM_STACK) != 0 &&
-        item->va >= hart->stack.va)
-        hart->stack_in_use = hart->stack.pages -
-                             (uint32_t)((item->va - hart->stack.va) >> PAGE_SHIFT);
+    if (item->kind == CSIM_ITEM_TOUCH && (item->flags & CSIM_ITEM_STACK) != 0)
+        deepen(hart, item->va, item->pages);
     if (item->kind == CSIM_ITEM_SWITCH) {
         bool home = item->va == 0;
         hart->stack = home ? hart->home_stack : (struct range){item->va, item->pages, 0};
