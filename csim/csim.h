@@ -248,7 +248,7 @@ enum csim_item_kind {
                             * va 0: this hart's own stack. FIRST: switch_task, then the top page
                             * is touched */
     CSIM_ITEM_FORGET,      /* this hart uses [va, va + pages) no more */
-    CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause */
+    CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause, va = stval */
     CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
     CSIM_ITEM_ONLINE,      /* hart arg comes up; a hart with an ONLINE is in no mask before it */

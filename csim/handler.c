@@ -378,17 +378,17 @@ static void op_spend(struct world *world, struct hart *hart, struct frame *frame
     world_charge(hart, pays(frame, CAUSE_MAP_STORE), world_instructions(world, op->n));
 }
 
-/* END, RETRY, FALL_THROUGH, FAIL: the handler is over, the trap learns how. */
+/* END, RETRY, FALL_THROUGH, FAIL: the handler is over, the trap learns how. One that just ends has
+ * decided nothing, whatever a trap inside it has. */
 static void op_leave(struct world *world, struct hart *hart, struct frame *frame,
                      const struct csim_op *op)
 {
     (void)world;
-    (void)frame;
     if (op->kind == CSIM_OP_RETRY)
         hart->trap_result = TRAP_RETRY;
-    else if (op->kind == CSIM_OP_FALL_THROUGH)
+    else if (op->kind == CSIM_OP_FALL_THROUGH || frame->handler == CSIM_EARLY_TRAP)
         hart->trap_result = TRAP_FALL_THROUGH;
-    else if (op->kind == CSIM_OP_FAIL)
+    else if (op->kind == CSIM_OP_FAIL || frame->handler == CSIM_KERNEL_FAULT)
         hart->trap_result = TRAP_FAIL;
     world_pop(hart);
 }

@@ -417,8 +417,8 @@ static void begin_item(struct world *world, struct hart *hart, struct frame *fra
     case CSIM_ITEM_SWITCH: begin_switch(world, hart, frame, item); return;
     case CSIM_ITEM_FORGET: forget(hart, item->va, item->pages); return;
     case CSIM_ITEM_TRAP:
-        trap_interrupt(world, hart, (uint32_t)item->arg,
-                       (item->flags & CSIM_ITEM_FROM_USER) != 0);
+        trap_of_work(world, hart, item->arg, item->va,
+                     (item->flags & CSIM_ITEM_FROM_USER) != 0);
         return;
     case CSIM_ITEM_USER_FAULT:
         hart->counters.user_faults++;

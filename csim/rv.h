@@ -49,6 +49,9 @@ enum { RV_PTE_PPN_SHIFT = 10, RV_PTE_PBMT_SHIFT = 61, RV_PBMT_RESERVED = 3 };
 /* "Svnapot": the one defined encoding, ppn[3:0] = 1000, is a 64 KiB region of level 0. */
 enum { RV_NAPOT_BITS = 4, RV_NAPOT_PPN = 8 };
 
+/* "scause": its top bit says interrupt, the rest is the code. */
+#define RV_SCAUSE_INTERRUPT (UINT64_C(1) << 63)
+
 /* "scause": exception codes that a walk can end in. */
 enum {
     RV_CAUSE_FETCH_ACCESS = 1,

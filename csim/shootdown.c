@@ -313,6 +313,7 @@ void shootdown_serve_step(struct world *world, struct hart *hart, struct frame *
     switch ((enum serve_phase)frame->phase) {
     case SERVE_ENTER:
         hart->irqs_on = false;
+        frame->entering = true;
         frame->phase = SERVE_CHECKED;
         world_charge(hart, cause, m->trap_entry_cycles);
         world_push_handler(world, hart, CSIM_EARLY_TRAP, 0, 0, ORIGIN_TRAP);
@@ -323,7 +324,7 @@ void shootdown_serve_step(struct world *world, struct hart *hart, struct frame *
         return;
     case SERVE_SAVED:
         frame->phase = SERVE_FENCED;
-        frame->sscratch_zero = false;
+        frame->entering = false;
         world_charge(hart, cause, m->imsic_handler_cycles);
         world_push_handler(world, hart, CSIM_IPI, shoot->va, shoot->pages,
                            (enum origin)frame->origin);

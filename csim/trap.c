@@ -6,6 +6,10 @@
  * until after the save: a fault in that window is taken for one from user mode, so the check is
  * skipped. A fault that nobody resolves nests until the frames run out, which is a verdict, not a
  * hang.
+ *
+ * A trap of the workload may be an access that is bound to fault: a load from user memory, a probe
+ * of a kernel address. Where the check finds the hart's mark it retries such an access like any
+ * other, and the trap comes again.
  */
 #include "trap.h"
 
@@ -18,12 +22,16 @@ enum { PROLOGUE_INSTRUCTIONS = 3 };
 
 static bool in_window(const struct hart *hart)
 {
-    for (uint32_t i = 0; i < hart->depth; i++) {
-        const struct frame *frame = &hart->frames[i];
-        if (frame->kind == FRAME_TRAP && frame->phase < TRAP_SAVED)
+    for (uint32_t i = 0; i < hart->depth; i++)
+        if (hart->frames[i].entering)
             return true;
-    }
     return false;
+}
+
+static uint64_t entry_cycles(const struct world *world)
+{
+    return world->params.machine.trap_entry_cycles +
+           world_instructions(world, PROLOGUE_INSTRUCTIONS);
 }
 
 static struct frame *enter(struct world *world, struct hart *hart, uint32_t scause, uint64_t va,
@@ -36,6 +44,7 @@ static struct frame *enter(struct world *world, struct hart *hart, uint32_t scau
     frame->scause = scause;
     frame->va = va;
     frame->sscratch_zero = !window;
+    frame->entering = true;
     hart->irqs_on = false;
     return frame;
 }
@@ -46,19 +55,20 @@ void trap_fault(struct world *world, struct hart *hart, uint32_t scause, uint64_
     if (frame == 0)
         return;
     hart->counters.traps_kernel_fault++;
-    world_charge(hart, CAUSE_LAZY_FAULT, world->params.machine.trap_entry_cycles +
-                                             world_instructions(world, PROLOGUE_INSTRUCTIONS));
+    world_charge(hart, CAUSE_LAZY_FAULT, entry_cycles(world));
 }
 
-void trap_interrupt(struct world *world, struct hart *hart, uint32_t scause, bool from_user)
+void trap_of_work(struct world *world, struct hart *hart, uint64_t scause, uint64_t stval,
+                  bool from_user)
 {
-    struct frame *frame = enter(world, hart, scause, 0, ORIGIN_TRAP);
+    uint32_t code = (uint32_t)(scause & ~RV_SCAUSE_INTERRUPT);
+    struct frame *frame = enter(world, hart, code, stval, ORIGIN_TRAP);
     if (frame == 0)
         return;
-    frame->interrupt = true;
+    frame->interrupt = (scause & RV_SCAUSE_INTERRUPT) != 0;
     frame->from_user = from_user;
     frame->sscratch_zero = frame->sscratch_zero && !from_user;
-    hart->counters.traps_interrupt++;
+    hart->counters.traps_interrupt += frame->interrupt;
     hart->counters.traps_user += from_user;
 }
 
@@ -66,17 +76,25 @@ void trap_interrupt(struct world *world, struct hart *hart, uint32_t scause, boo
 static void save(struct world *world, struct hart *hart, struct frame *trap)
 {
     const struct csim_machine *m = &world->params.machine;
-    if (!trap->interrupt)
+    if (trap->origin == ORIGIN_FAULT)
         world_charge(hart, CAUSE_LAZY_FAULT, world_instructions(world, m->trap_save_instructions));
     world_push_stack_store(world, hart, 0);
 }
 
-static void resolved(struct world *world, struct hart *hart, const struct frame *trap)
+/* Back to the access. One of the workload's own faults again. */
+static void resolved(struct world *world, struct hart *hart, struct frame *trap)
 {
-    world_charge(hart, world_cause(trap->origin, CAUSE_LAZY_FAULT),
-                 world->params.machine.sret_cycles);
+    enum cause cause = world_cause(trap->origin, CAUSE_LAZY_FAULT);
+    world_charge(hart, cause, world->params.machine.sret_cycles);
     hart->counters.retries++;
-    world_pop(hart);
+    if (trap->origin == ORIGIN_FAULT) {
+        world_pop(hart);
+        return;
+    }
+    world_charge(hart, cause, entry_cycles(world));
+    trap->phase = TRAP_ENTERED;
+    if (++trap->pages > world->params.livelock_retries)
+        world_verdict(world, hart, CSIM_LIVELOCK, trap->va);
 }
 
 static void check(struct world *world, struct hart *hart, struct frame *frame)
@@ -112,7 +130,8 @@ void trap_step(struct world *world, struct hart *hart, struct frame *frame)
         save(world, hart, frame);
         return;
     case TRAP_SAVED:
-        if (frame->interrupt)
+        frame->entering = false;
+        if (frame->origin != ORIGIN_FAULT)
             world_pop(hart);       /* the C handler is the workload's */
         else
             handle_fault(world, hart, frame);

@@ -11,8 +11,9 @@
 void trap_fault(struct world *world, struct hart *hart, uint32_t scause, uint64_t va);
 
 /* A trap of the workload that every policy takes. Its handler is useful work; what is charged is
- * the policy's check. */
-void trap_interrupt(struct world *world, struct hart *hart, uint32_t scause, bool from_user);
+ * the policy's check, and a trap more where the check takes the access for one to be retried. */
+void trap_of_work(struct world *world, struct hart *hart, uint64_t scause, uint64_t stval,
+                  bool from_user);
 
 /* One step of the trap's frame. */
 void trap_step(struct world *world, struct hart *hart, struct frame *frame);

@@ -18,12 +18,13 @@
 #include "draw.h"
 #include "event.h"
 #include "rng.h"
+#include "rv.h"
 
 enum {
     STACK_PAGES = 4,            /* THREAD_SIZE 16 KiB; linux 6.12, THREAD_SIZE_ORDER 2 */
     STACK_ALIGN_PAGES = 8,      /* THREAD_ALIGN: twice its size, for the overflow test */
     ITEMS_PER_MAP = 10,
-    TIMER_INTERRUPT = 5,        /* scause codes of the privileged manual, interrupt bit apart */
+    TIMER_INTERRUPT = 5,        /* scause codes of the privileged manual */
     EXTERNAL_INTERRUPT = 9
 };
 
@@ -309,10 +310,10 @@ static void live(struct maker *maker, uint64_t lives)
 /* ---- what every workload has
  * ------------------------------------------------------------------ */
 
-static void trap(struct maker *maker, uint32_t hart, uint64_t at, uint32_t scause, uint64_t draw)
+static void trap(struct maker *maker, uint32_t hart, uint64_t at, uint32_t code, uint64_t draw)
 {
     struct csim_item *item = emit(maker, CSIM_ITEM_TRAP, hart, at);
-    item->arg = scause;
+    item->arg = RV_SCAUSE_INTERRUPT | code;
     item->order = UINT64_MAX;
     if (rng_below(draw, 1000) >= maker->params->workload.kernel_trap_permille)
         item->flags = CSIM_ITEM_FROM_USER;

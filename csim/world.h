@@ -47,6 +47,7 @@ struct frame {
     bool interrupt;       /* TRAP: scause is an interrupt */
     bool user;            /* ACCESS: a user page */
     bool sscratch_zero;   /* TRAP, SERVE: what the early check finds */
+    bool entering;        /* TRAP, SERVE: not yet past the save, sscratch is not zero */
     bool acked;           /* SERVE */
     bool inline_service;  /* SERVE: by a sender that waits, no trap */
     uint32_t pc;          /* HANDLER: next op */
