@@ -375,7 +375,10 @@ static void op_sync_root(struct world *world, struct hart *hart, struct frame *f
 static void op_spend(struct world *world, struct hart *hart, struct frame *frame,
                      const struct csim_op *op)
 {
-    world_charge(hart, pays(frame, CAUSE_MAP_STORE), world_instructions(world, op->n));
+    const struct csim_machine *m = &world->params.machine;
+    uint64_t cycles = world_instructions(world, op->n);
+    cycles += (uint64_t)op->a * m->load_cycles + (uint64_t)op->b * m->store_cycles;
+    world_charge(hart, pays(frame, CAUSE_MAP_STORE), cycles);
 }
 
 /* END, RETRY, FALL_THROUGH, FAIL: the handler is over, the trap learns how. One that just ends has

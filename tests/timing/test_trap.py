@@ -63,6 +63,17 @@ def test_the_check_counts_its_instructions(policy: str, scause: int, stval: int,
     assert result.counters["early_checks"] == (not from_user)
 
 
+@pytest.mark.parametrize(("scause", "stval", "loads", "stores"), [
+    (TIMER, 0, 1, 1), (BREAKPOINT, 0, 2, 2), (LOAD, USER, 2, 2), (LOAD, address(5), 5, 3),
+])
+def test_loads_and_stores_of_a_path_cost_beside_its_instructions(
+        scause: int, stval: int, loads: int, stores: int) -> None:
+    rows = [item("trap", 0, 100, arg=scause, va=stval)]
+    bare, both = (spent(run(rows, policy="mark-7.2", **costs))["early_check_cycles"]
+                  for costs in ({}, {"load_cycles": 1000, "store_cycles": 100}))
+    assert both - bare == 1000 * loads + 100 * stores
+
+
 @pytest.mark.parametrize("policy", ["none", "preventive-range", "ideal", "vmalloc-fault"])
 def test_a_policy_without_a_check_pays_nothing(policy: str) -> None:
     rows = [item("trap", 0, 100, arg=TIMER), item("trap", 0, 200, arg=LOAD, va=address(5))]
