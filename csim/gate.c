@@ -1,4 +1,7 @@
-/* gate.c: see gate.h. Waiters form a list through the harts, so that no memory is needed. */
+/* gate.c: see gate.h. Waiters form a list through the harts, so that no memory is needed.
+ *
+ * A hart passes when it has seen every signal: its own at once, another's when a store of then
+ * would have reached it. Of many signals the last one and the last one of another hart decide. */
 #include "gate.h"
 
 #include <assert.h>
@@ -8,9 +11,26 @@ uint64_t gate_passable_at(const struct world *world, const struct hart *hart, ui
     const struct gate *g = &world->gates[gate];
     if (g->got < g->need)
         return 0;
-    if (g->need == 1 && g->opener == hart->id)
-        return g->opened_at_cycles;
-    return world_visible(world, g->opened_at_cycles);
+    if (g->got == 0)
+        return world->start_cycles;
+    if (g->last_hart != hart->id)
+        return world_visible(world, g->last_at_cycles);
+    if (!g->others)
+        return g->last_at_cycles;
+    uint64_t seen = world_visible(world, g->other_at_cycles);
+    return seen > g->last_at_cycles ? seen : g->last_at_cycles;
+}
+
+/* Signals come in the order of time. */
+static void note(struct gate *gate, uint32_t hart, uint64_t at_cycles)
+{
+    if (gate->got > 0 && gate->last_hart != hart) {
+        gate->others = true;
+        gate->other_at_cycles = gate->last_at_cycles;
+    }
+    gate->last_hart = hart;
+    gate->last_at_cycles = at_cycles;
+    gate->got++;
 }
 
 void gate_wait(struct world *world, struct hart *hart, uint32_t gate)
@@ -28,10 +48,7 @@ void gate_signal(struct world *world, struct hart *hart, uint32_t gate)
 {
     struct gate *g = &world->gates[gate];
     assert(g->got < g->need);
-    g->got++;
-    g->opener = hart->id;
-    if (hart->now_cycles > g->opened_at_cycles)
-        g->opened_at_cycles = hart->now_cycles;
+    note(g, hart->id, hart->now_cycles);
     if (g->got < g->need)
         return;
     while (g->waiter != 0) {

@@ -73,10 +73,12 @@ struct shoot {
 };
 
 struct gate {
-    uint64_t opened_at_cycles;
+    uint64_t last_at_cycles;  /* the last signal, and the last one of any other hart than its */
+    uint64_t other_at_cycles;
     uint32_t need, got;
-    uint32_t opener;          /* hart of the last signal */
+    uint32_t last_hart;
     uint32_t waiter;          /* first waiting hart + 1, 0 = none */
+    bool others;              /* several harts have signalled */
 };
 
 struct range { uint64_t va; uint32_t pages; uint32_t zero; };
