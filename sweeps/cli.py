@@ -302,6 +302,20 @@ def validate_walk(form: str, file: str) -> int:
     return 0 if report.agreed == report.cases else 1
 
 
+@validate.command("kernel")
+@click.argument("directory")
+@click.option("--every", is_flag=True, help="Show every row, not only what differs.")
+@formatted
+def validate_kernel(form: str, directory: str, *, every: bool) -> int:
+    """Fences of real kernels, counted, beside the engine's under the same recorded work."""
+    from pysim.validate_kernel import validate_kernel as compare
+    from sweeps import listings
+
+    report = compare(directory)
+    click.echo(listings.kernel(report, form, every=every))
+    return 0 if report.ok else 1
+
+
 # ---- the door ---------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from sweeps.tables import Column, Table, render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pysim.validate_kernel import KernelReport
     from pysim.walks import WalkReport
     from pysim.workloads.recovery import Recovery
 
@@ -129,6 +130,18 @@ def walks(report: WalkReport, form: str) -> str:
     return render([Table(title=f"{report.path}: {report.agreed} of {report.cases} walks agree",
                          columns=columns, rows=report.kinds,
                          notes=tuple(one.text() for one in report.disagreements))], form)
+
+
+def kernel(report: KernelReport, form: str, *, every: bool) -> str:
+    """Return how many counted numbers the engine predicts; programs get every row."""
+    if form in _TABULATE:
+        return report.text(_TABULATE[form], every=every).rstrip("\n")
+    columns = (*_text("file", "policy"), Column(name="harts"), *_text("workload", "rep", "what"),
+               Column(name="measured"), Column(name="predicted"), Column(name="tolerance"),
+               *_text("outcome", "reason"))
+    rows = tuple((r.file, r.policy, r.harts, r.workload, r.rep, r.what, r.measured, r.predicted,
+                  r.tolerance, r.outcome, r.reason) for r in report.rows)
+    return render([Table(title="counted and predicted", columns=columns, rows=rows)], form)
 
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:

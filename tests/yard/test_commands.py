@@ -217,6 +217,20 @@ def test_broken_lines_of_a_recording_are_told_with_their_numbers(tmp_path: Path)
     assert "line 6 broken" in child.stdout, child
 
 
+# ---- validate kernel ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_counted_kernels_are_predicted(shared: Path) -> None:
+    folder = shared / "data" / "kernel"
+    rows = csv_rows(done(fencelab("validate", "kernel", str(folder), "--format", "csv")))
+    outcomes = [row["outcome"] for row in rows]
+    assert outcomes.count("equal") > 1000
+    assert "differs" not in outcomes
+    assert all(row["reason"] or not row["measured"] for row in rows
+               if row["outcome"] == "not scored")
+
+
 # ---- the quickstart ---------------------------------------------------------------------------
 
 
