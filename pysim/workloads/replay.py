@@ -133,6 +133,7 @@ class _Hart:
     last_ns: int = 0
     idle_ns: int = 0
     place: _Place = field(default_factory=lambda: _Place(-1, 0))
+    before_cycles: int = 0   # where it was at its previous event
     current: Area | None = None
     debt_millicycles: int = 0
 
@@ -161,7 +162,9 @@ class Settings:
     """How a recording is laid on the simulated machine's clock.
 
     ``traced_mhz`` is the clock of the machine that was traced; ``map_cost_cycles`` what the
-    recorded policy spent on each map there, which is no useful work.
+    recorded policy spent on each map there, which is no useful work; ``touch_delay_cycles`` the
+    work between a map and the mapping hart's first use of it, as far as its hart worked that long;
+    every hart works so long before the recording begins.
     """
 
     harts: int
@@ -169,6 +172,7 @@ class Settings:
     traced_mhz: int
     rate_factor: Fraction = Fraction(1)
     map_cost_cycles: int = 0
+    touch_delay_cycles: int = 0
 
 
 @dataclass(slots=True)
@@ -210,7 +214,8 @@ class _Builder:
             self.counts["recorded policy's millicycles taken out"] += paid
             hart.millicycles += worked - paid
         slept = 0 if busy else self.cycles(passed)
-        hart.place = _Place(at, self.cycles(hart.millicycles))
+        hart.before_cycles = hart.place.at_cycles
+        hart.place = _Place(at, self.cycles(hart.millicycles) + self.settings.touch_delay_cycles)
         if slept:
             self.put("idle", hart, arg=slept)
 
@@ -268,7 +273,10 @@ class _Builder:
                  | flag["irqs_off"] * irqs_off)
         reused = self.recovery.reuses.get(at)
         wait = self.after(self.purges[reused]) if reused is not None else 0
-        item = self.put("map", hart, flags=flags, wait=wait, area=area)
+        early = hart.place.at_cycles - self.settings.touch_delay_cycles
+        alone = not self.subs[at]  # nothing else has happened at this event yet
+        place = _Place(at, max(early, hart.before_cycles)) if alone else hart.place
+        item = self.put("map", hart, at=place, flags=flags, wait=wait, area=area)
         self.mapped[area.made_at] = item
         self.uses[area.made_at] = {hart.number: _Use(hart.place)}
         # a fork writes the lowest word of a new stack (set_task_stack_end_magic); whoever makes
@@ -541,7 +549,7 @@ def settings(
         " of the mapping hart's work" + ("" if policy else " (set recorded_policy)"))
     return Settings(harts=harts, levels=machine.levels, traced_mhz=mhz,
                     rate_factor=Fraction(str(workload.rate_factor)), map_cost_cycles=cost,
-                    ), tuple(notes)
+                    touch_delay_cycles=int(workload.touch_delay_us * machine.mhz)), tuple(notes)
 
 
 @lru_cache(maxsize=8)
