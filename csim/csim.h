@@ -721,6 +721,7 @@ enum csim_mmu_step_kind {
     CSIM_MMU_UNMAP,          /* va, pages, other_hart; level = 0 */
     CSIM_MMU_STORE_INVALID,  /* va, pages, level, other_hart: PTEs become `flags`, V clear */
     CSIM_MMU_ADVANCE,        /* cycles pass */
+    CSIM_MMU_GLOBAL_POINTER, /* va, level, other_hart: the pointer on va's way gains G */
     CSIM_MMU_STEP_KINDS
 };
 

@@ -81,6 +81,10 @@ static enum csim_status check_step(const struct csim_mmu_step *step, uint64_t at
         return step->pages == 0 || !is_range_canonical(step, machine->levels)
                    ? refuse(error, at, "pages", "a canonical range")
                    : CSIM_OK;
+    case CSIM_MMU_GLOBAL_POINTER:
+        return step->level == 0 || step->level >= machine->levels
+                   ? refuse(error, at, "level", "of a pointer: 1 up to the root's")
+                   : CSIM_OK;
     case CSIM_MMU_RESUME:
     case CSIM_MMU_ADVANCE:
         return CSIM_OK;
@@ -104,15 +108,20 @@ static struct pte newest_at(const struct pagetable *pt, uint64_t va, uint32_t le
     }
 }
 
+static bool is_pointer(struct pte pte) { return pte_is_valid(pte) && !pte_is_leaf(pte); }
+
 /* Whether the table has room for this step as it is now. */
 static bool step_fits(const struct driver *driver, const struct csim_mmu_step *step)
 {
     uint64_t va = step->va, end = va + ((uint64_t)step->pages << RV_PAGE_SHIFT), pa;
+    uint32_t at;
+    if (step->kind == CSIM_MMU_GLOBAL_POINTER)
+        return is_pointer(newest_at(&driver->pt, va, step->level, &at, &pa)) && at == step->level;
     while (va != end) {
         uint32_t wanted = step->kind == CSIM_MMU_UNMAP ? 0 : step->level, found;
         struct pte pte = newest_at(&driver->pt, va, wanted, &found, &pa);
         uint64_t span = UINT64_C(1) << rv_span_shift(found);
-        bool pointer = pte_is_valid(pte) && !pte_is_leaf(pte);
+        bool pointer = is_pointer(pte);
         bool inside = (va & (span - 1)) == 0 && end - va >= span;
         if (step->kind == CSIM_MMU_UNMAP && pte_is_valid(pte) && !inside)
             return false;
@@ -140,6 +149,11 @@ static void run_stores(struct driver *driver, const struct csim_mmu_step *step)
     } else if (step->kind == CSIM_MMU_UNMAP) {
         stores = pagetable_unmap(&driver->pt, step->va, step->pages, hart, driver->now_cycles,
                                  driver->store_cycles);
+    } else if (step->kind == CSIM_MMU_GLOBAL_POINTER) {
+        struct pte pte = newest_at(&driver->pt, step->va, step->level, &level, &pa);
+        pagetable_store(&driver->pt, pa, (struct pte){pte.bits | RV_PTE_G}, hart,
+                        driver->now_cycles);
+        stores = 1;
     } else {
         for (uint64_t at = 0; at < bytes; at += leaf_bytes, stores++) {
             newest_at(&driver->pt, step->va + at, step->level, &level, &pa);
@@ -200,6 +214,7 @@ static void run_step(struct driver *driver, const struct csim_mmu_step *step,
     case CSIM_MMU_MAP:
     case CSIM_MMU_UNMAP:
     case CSIM_MMU_STORE_INVALID:
+    case CSIM_MMU_GLOBAL_POINTER:
         run_stores(driver, step);
         break;
     case CSIM_MMU_ADVANCE:
@@ -219,12 +234,14 @@ struct demand {
 static bool is_store(const struct csim_mmu_step *step)
 {
     return step->kind == CSIM_MMU_MAP || step->kind == CSIM_MMU_UNMAP
-           || step->kind == CSIM_MMU_STORE_INVALID;
+           || step->kind == CSIM_MMU_STORE_INVALID || step->kind == CSIM_MMU_GLOBAL_POINTER;
 }
 
 static void add_demand(struct demand *demand, const struct csim_mmu_step *step, uint32_t levels)
 {
     uint64_t leaves = step->pages >> (RV_VPN_BITS * step->level);
+    if (step->kind == CSIM_MMU_GLOBAL_POINTER)
+        leaves = 1;
     if (is_store(step))
         demand->leaves += leaves;
     if (step->kind == CSIM_MMU_MAP)

@@ -14,7 +14,7 @@ BLANK: dict[str, int] = dict.fromkeys((name for name in STEP.names or () if name
 ABSENT = {"sets": 0, "ways": 0, "sectors": 1, "levels": 0, "policy": 0}
 POLICIES = engine.TLB_POLICIES
 
-ACCESS, RESUME, FENCE, FORGET, MAP, UNMAP, STORE_INVALID, ADVANCE = range(8)
+ACCESS, RESUME, FENCE, FORGET, MAP, UNMAP, STORE_INVALID, ADVANCE, GLOBAL_POINTER = range(9)
 LOAD, STORE, FETCH = range(3)
 ALL, ASID, VA, VA_ASID = range(4)
 INVALID = engine.WALK_FAILS["V clear"]

@@ -23,7 +23,8 @@ M64 = (1 << 64) - 1
 NONE, NON_CANONICAL, INVALID, RESERVED_RW, RESERVED_BITS = range(5)
 NO_LEAF, MISALIGNED, DENIED, NEEDS_AD, ACCESS_FAULT = range(5, 10)
 LOAD, STORE, FETCH = range(3)
-(S_ACCESS, S_RESUME, S_FENCE, S_FORGET, S_MAP, S_UNMAP, S_STORE_INVALID, S_ADVANCE) = range(8)
+(S_ACCESS, S_RESUME, S_FENCE, S_FORGET, S_MAP, S_UNMAP, S_STORE_INVALID, S_ADVANCE,
+ S_GLOBAL_POINTER) = range(9)
 F_ALL, F_ASID, F_VA, F_VA_ASID = range(4)
 FIRST_FRAME = 0x80000
 RNG_REPLACEMENT, RNG_PTE_LOCATION = 8, 9
@@ -423,6 +424,9 @@ class Memory:
 
     def fits(self, step: dict) -> bool:
         kind, level = step["kind"], step["level"] if step["kind"] != S_UNMAP else 0
+        if kind == S_GLOBAL_POINTER:
+            found, _, pte = self.search(step["va"], level)
+            return found == level and bool(pte & V) and not is_leaf(pte)
         va, end = step["va"], step["va"] + step["pages"] * 4096
         while va < end:
             found, _, pte = self.search(va, level)
@@ -444,6 +448,9 @@ class Memory:
             self.store(pa, value, hart, now + len(made) * store_cycles)
             made.append((pa, value))
 
+        if step["kind"] == S_GLOBAL_POINTER:
+            _, pa, pte = self.search(step["va"], step["level"])
+            store(pa, pte | G)
         va, end = step["va"], step["va"] + step["pages"] * 4096
         while va < end:
             if step["kind"] == S_UNMAP:

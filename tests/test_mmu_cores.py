@@ -10,6 +10,7 @@ from mmu_steps import (
     ASID,
     FETCH,
     FORGET,
+    GLOBAL_POINTER,
     HUGE,
     INVALID,
     LOCAL,
@@ -134,6 +135,15 @@ def test_negative_global_decides_whether_an_asid_fence_drops_an_invalid_entry():
         steps = [store_map(start + PAGE), step(6, va=start, pages=1, flags=flags), LATER,
                  access(start), store_map(start), LATER, fence(ASID), access(start)]
         assert last(hardware, *steps)["negative"] == negative, (rule, flags)
+
+
+def test_a_global_pointer_makes_what_it_leads_to_global():
+    start = base()
+    for mark, misses in (([], 2), ([step(GLOBAL_POINTER, va=start, level=1)], 1)):
+        steps = [store_map(start, flags=LOCAL), *mark, LATER, access(start, asid=1),
+                 access(start, asid=2)]
+        for pwc in ([ABSENT] * 5, [ABSENT, array(2), array(2), ABSENT, ABSENT]):
+            assert answers(machine(pwc=pwc), steps)[1]["misses"] == misses
 
 
 # ---- fences -------------------------------------------------------------------------------------
@@ -358,7 +368,10 @@ def test_an_impossible_machine_is_refused_by_name(change, field):
     (access(0, kind=3), "access"),
     (fence(form=4), "form"),
     (fence(cause=4), "cause"),
-    (step(8), "kind"),
+    (step(9), "kind"),
+    (step(8, va=base()), "level"),
+    (step(8, va=base(), level=3), "level"),
+    (step(8, va=base(), level=1), "va"),
     (store_map(base(), 0), "pages"),
     (store_map(base(), 3, level=1), "pages"),
     (store_map(base() + PAGE, 512, level=1), "va"),

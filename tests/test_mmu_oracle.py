@@ -139,6 +139,12 @@ FLAGS = (
 CHANCES = {
     oracle.S_ACCESS: 80, oracle.S_FENCE: 6, oracle.S_MAP: 6, oracle.S_UNMAP: 2, oracle.S_RESUME: 3,
     oracle.S_ADVANCE: 3, oracle.S_FORGET: 1, oracle.S_STORE_INVALID: 1,
+    oracle.S_GLOBAL_POINTER: 1,
+}
+# With a walk left in flight.
+CHANCES_MIDWAY = {
+    oracle.S_ACCESS: 4, oracle.S_RESUME: 6, oracle.S_FENCE: 3, oracle.S_MAP: 2, oracle.S_UNMAP: 1,
+    oracle.S_FORGET: 2, oracle.S_STORE_INVALID: 1, oracle.S_ADVANCE: 1,
 }
 
 
@@ -147,7 +153,7 @@ def fields(kind, chance, flags):
     if kind == oracle.S_ACCESS:
         return {"access": chance.choice((0, 0, 0, 1, 1, 2)), "user": chance.random() < 0.1,
                 "asid": chance.choice((0, 0, 0, 1, 2)), "speculative": chance.random() < 0.1,
-                "reads_max": chance.choice((0,) * 12 + (1, 2))}
+                "reads_max": chance.choice((0,) * 30 + (1, 2))}
     if kind == oracle.S_RESUME:
         return {"reads_max": chance.randrange(3)}
     if kind == oracle.S_FENCE:
@@ -157,6 +163,8 @@ def fields(kind, chance, flags):
         return {"pages": chance.choice((1, 2, 8, 512))}
     if kind == oracle.S_ADVANCE:
         return {"cycles": chance.choice((1, 6, 60, 900))}
+    if kind == oracle.S_GLOBAL_POINTER:
+        return {"level": chance.choice((1, 1, 2)), "other_hart": chance.random() < 0.5}
     level = 0 if kind == oracle.S_UNMAP else chance.choice((0,) * 8 + (1, 1, 2))
     pages = chance.choice((1, 2, 5, 16)) if level == 0 else 1 << 9 * level
     if kind == oracle.S_UNMAP and chance.random() < 0.2:
@@ -165,7 +173,7 @@ def fields(kind, chance, flags):
     if kind == oracle.S_MAP:
         flags = flags if chance.random() < 0.7 else chance.choice(FLAGS)
     elif kind == oracle.S_STORE_INVALID:
-        flags = chance.choice((0, oracle.G))
+        flags = chance.choice((0, oracle.G, 8 << 10 | flags & ~oracle.V))
     return {"level": level, "pages": pages, "ppn": ppn, "flags": flags,
             "other_hart": chance.random() < 0.5}
 
@@ -173,7 +181,7 @@ def fields(kind, chance, flags):
 def program(levels, seed, length):
     """Random steps that keep coming back to a few pages, most of them mapped at the start."""
     chance = random.Random(seed)
-    upper, flags = mmu_steps.base(levels), chance.choice(FLAGS[:3])
+    upper, flags = mmu_steps.base(levels), chance.choice((*FLAGS[:3] * 3, FLAGS[6]))
     steps = []
     if chance.random() < 0.8:
         steps += [mmu_steps.store_map(upper, 40, flags=flags),
@@ -182,11 +190,12 @@ def program(levels, seed, length):
                   mmu_steps.store_map(0, 20, flags=chance.choice(FLAGS)),
                   mmu_steps.step(oracle.S_ADVANCE, cycles=10000)]
     some = chance.sample(PAGES, chance.randrange(2, len(PAGES) + 1))
-    page, low_half = 0, False
+    page, low_half, midway = 0, False, False
     for _ in range(length):
-        if chance.random() < 0.7:
+        if chance.random() < (0.2 if midway else 0.7):
             page, low_half = chance.choice(some), chance.random() < 0.15
-        kind = chance.choices(tuple(CHANCES), tuple(CHANCES.values()))[0]
+        chances = CHANCES_MIDWAY if midway else CHANCES
+        kind = chance.choices(tuple(chances), tuple(chances.values()))[0]
         step = BLANK | {"kind": kind} | fields(kind, chance, flags)
         step["va"] = (0 if low_half else upper) + page % (1 << 9 * levels - 1) * 4096
         if kind in (oracle.S_MAP, oracle.S_UNMAP, oracle.S_STORE_INVALID):
@@ -195,6 +204,8 @@ def program(levels, seed, length):
             step["va"] += chance.choice((0, 8, 4095))
             if chance.random() < 0.02:
                 step["va"] ^= 1 << 62      # not canonical
+        midway = (kind == oracle.S_ACCESS and step["reads_max"] > 0) or (
+            midway and kind not in (oracle.S_ACCESS, oracle.S_RESUME))
         steps.append(step)
     return steps
 
