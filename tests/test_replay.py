@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pysim import engine, ftrace, machines, scenario, workloads
 from pysim.errors import InputError
@@ -256,6 +258,41 @@ def test_recorded_addresses_stay_where_they_were_in_their_own_mode() -> None:
     rec = replay.recovered(PACKAGED)
     kept = {item["va"] for item in rows(replay.build(rec, settings(2))) if item["kind"] == "map"}
     assert kept == {area.va for area in rec.areas}
+
+
+PAGES = st.integers(0, 24)
+HARTS = st.integers(0, 2)
+PIDS = st.integers(0, 5)
+
+
+@st.composite
+def any_recording(draw: st.DrawFn) -> recovery.Recovery:
+    """Events in any order, consistent or not: lost frees, lost switches, pids used again."""
+    lines, now = [], 1.0
+    for _ in range(draw(st.integers(1, 40))):
+        now += draw(st.sampled_from((0, 1e-6, 1e-5, 1e-3)))
+        hart, pid, page = draw(HARTS), draw(PIDS), draw(PAGES)
+        kind = draw(st.sampled_from("aaaaffffpswk"))
+        if kind == "a":
+            pages, align = draw(st.sampled_from(((4, 32768), (1, 1), (3, 1))))
+            lines.append(alloc(now, hart, pid, VA + page * PAGE, pages, align))
+        elif kind == "f":
+            lines.append(free(now, hart, pid, VA + page * PAGE))
+        elif kind == "p":
+            lines.append(purge(now, hart, pid, VA, VA + page * PAGE))
+        elif kind == "k":
+            lines.append(fork(now, hart, pid, draw(PIDS)))
+        else:
+            state = draw(st.sampled_from(("S", "R", "Z", "X")))
+            lines.append(switch(now, hart, pid, draw(PIDS), state))
+    return of_text(*lines)
+
+
+@given(any_recording(), st.integers(1, 4), st.sampled_from((Fraction(1), Fraction(3, 7))))
+def test_any_recording_obeys_the_laws(
+    rec: recovery.Recovery, harts: int, factor: Fraction
+) -> None:
+    laws(rec, settings(harts, rate_factor=factor), seeds=2)
 
 
 # ---- the same bytes -----------------------------------------------------------------------------

@@ -15,7 +15,8 @@ The rules and their sources (linux 6.12):
 * A fork that reserved nothing took its stack from the forking hart's cache of two; a dead task's
   stack goes there when its last hart has switched away from it, or, when both slots are taken,
   is freed after an RCU grace period, which tries the cache once more (kernel/fork.c).
-* A purge fences everything freed before it, whatever range it names (__purge_vmap_area_lazy).
+* A purge names the range from the first to the last area it takes; an area outside was freed
+  after it had taken them (__purge_vmap_area_lazy).
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ class Area:
     huge: bool
     region_va: int
     freed_at: int = NEVER
-    purged_at: int = NEVER
     forced: str = ""
     """Why the recording ends its life without an event: its address was reserved again."""
 
@@ -68,7 +68,7 @@ class Recovery:
     freed: dict[int, Area]
     purged: dict[int, tuple[Area, ...]]
     reuses: dict[int, int]
-    """Map -> the last purge that fenced what lay there before."""
+    """Map -> the last purge (or map that forced one) that fenced what lay there before."""
     forced: dict[int, tuple[Area, ...]]
     """Map -> areas that must end before it though no event ended them, or no purge did."""
     stacks: dict[int, Area]
@@ -104,7 +104,7 @@ class Recovery:
 
 @dataclass(slots=True)
 class _Ranges:
-    """Areas by address, none overlapping: whatever is added pushes out what it overlaps."""
+    """Areas by address, none overlapping."""
 
     starts: list[int] = field(default_factory=list)
     areas: dict[int, Area] = field(default_factory=dict)
@@ -125,10 +125,40 @@ class _Ranges:
         del self.starts[bisect_left(self.starts, area.va)]
 
     def add(self, area: Area) -> None:
-        for other in self.overlapping(area.va, area.end_va):
-            self.remove(other)
         insort(self.starts, area.va)
         self.areas[area.va] = area
+
+
+@dataclass(slots=True)
+class _Purged:
+    """Which purge last fenced an address: [start, end) -> event, never overlapping, split freely.
+
+    An area's range is reused piece by piece, so what a new purge does not cover keeps its own.
+    """
+
+    starts: list[int] = field(default_factory=list)
+    ends: dict[int, tuple[int, int]] = field(default_factory=dict)  # start -> end, purge
+
+    def _within(self, va: int, end_va: int) -> list[int]:
+        at = bisect_left(self.starts, va)
+        if at and self.ends[self.starts[at - 1]][0] > va:
+            at -= 1
+        return self.starts[at:bisect_left(self.starts, end_va)]
+
+    def latest(self, va: int, end_va: int) -> int | None:
+        """Return the last purge that fenced a byte of [va, end_va)."""
+        return max((self.ends[start][1] for start in self._within(va, end_va)), default=None)
+
+    def add(self, va: int, end_va: int, purge: int) -> None:
+        pieces = [(va, end_va, purge)]
+        for start in self._within(va, end_va):
+            end, before = self.ends.pop(start)
+            del self.starts[bisect_left(self.starts, start)]
+            pieces += [piece for piece in ((start, va, before), (end_va, end, before))
+                       if piece[0] < piece[1]]
+        for start, end, at in pieces:
+            insort(self.starts, start)
+            self.ends[start] = (end, at)
 
 
 def _area(at: int, event: Alloc) -> Area | None:
@@ -158,7 +188,7 @@ class _Lives:
     areas: list[Area] = field(default_factory=list)
     live: _Ranges = field(default_factory=_Ranges)
     lazy: _Ranges = field(default_factory=_Ranges)
-    free: _Ranges = field(default_factory=_Ranges)
+    fenced: _Purged = field(default_factory=_Purged)
     made: dict[int, Area] = field(default_factory=dict)
     freed: dict[int, Area] = field(default_factory=dict)
     purged: dict[int, tuple[Area, ...]] = field(default_factory=dict)
@@ -182,13 +212,13 @@ class _Lives:
             self.findings["maps over an area freed but not purged"] += 1
             self.lazy.remove(other)
             forced.append(other)
+        purge = self.fenced.latest(area.va, area.end_va)
+        if purge is not None:
+            self.reuses[at] = purge
+        for other in forced:
+            self.fenced.add(other.va, other.end_va, at)
         if forced:
             self.forced[at] = tuple(forced)
-        purges = [other.purged_at for other in self.free.overlapping(area.va, area.end_va)]
-        if purges:
-            self.reuses[at] = max(purges)
-        for other in self.free.overlapping(area.va, area.end_va):
-            self.free.remove(other)
         self.live.add(area)
         self.made[at] = area
         self.areas.append(area)
@@ -207,11 +237,11 @@ class _Lives:
         if event.first_va >= event.end_va:
             self.findings["purges with nothing to fence"] += 1
             return
-        covered = tuple(self.lazy.areas.values())
+        covered = tuple(area for area in self.lazy.areas.values()
+                        if event.first_va <= area.va and area.end_va <= event.end_va)
         for area in covered:
-            area.purged_at = at
-            self.free.add(area)
-        self.lazy = _Ranges()
+            self.lazy.remove(area)
+            self.fenced.add(area.va, area.end_va, at)
         self.purged[at] = covered
 
 
@@ -314,8 +344,13 @@ class _Tasks:
 
     def freed(self, area: Area) -> None:
         """Note that a stack is gone: it waits no more, and a cache that held it was guessed."""
-        if area in self.waiting:
-            self.waiting.remove(area)
+        for stacks in (self.waiting, *self.reserved.values()):
+            if area in stacks:
+                stacks.remove(area)
+        for pid, owned in self.owned.items():
+            if owned is area:
+                self.findings["stacks freed while their task lived"] += 1
+                self.owned[pid] = UNKNOWN
         for cache in self.caches.values():
             if area in cache.slots:
                 if cache.sure:
@@ -373,6 +408,8 @@ def recover(trace: Trace) -> Recovery:
     for at, event in enumerate(trace.events):
         if online_at.get(event.hart) == at:
             _adopt_idle_stack(tasks, event.hart, idle_stacks)
+        for area in lives.forced.get(at, ()):
+            tasks.freed(area)
         if at in lives.made and lives.made[at].stack:
             tasks.reserve(lives.made[at], event.pid)
         elif at in lives.freed and lives.freed[at].stack:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -260,13 +261,17 @@ class _Builder:
         uses[hart.number] = _Use(hart.place)
         return uses[hart.number], self.after(self.mapped[area.made_at])
 
+    def mapped_now(self, area: Area | None) -> Area | None:
+        """Return the area unless it has been freed: a recording with losses may still name it."""
+        return area if area is not None and area.made_at in self.uses else None
+
     # ---- what happens ----
 
     def map(self, at: int, area: Area, hart: _Hart, irqs_off: bool) -> None:
         for other in self.recovery.forced.get(at, ()):
             if other.freed_at == at:
                 self.unmap(other, hart)
-            self.put("purge", hart, area=other)
+            self.fence(at, hart, [other], self.addresses(other), other.pages)
             self.counts["repaired"] += 1
         flag = engine.ITEM_FLAGS
         flags = (flag["stack"] * area.stack | flag["huge"] * area.huge
@@ -285,7 +290,7 @@ class _Builder:
         hart.debt_millicycles += self.settings.map_cost_cycles * 1000
 
     def fork(self, at: int, event: Fork, hart: _Hart) -> None:
-        area = self.recovery.stacks.get(at)
+        area = self.mapped_now(self.recovery.stacks.get(at))
         self.owners.pop(event.child_pid, None)
         if area is None:
             return
@@ -307,7 +312,7 @@ class _Builder:
             self.owners.pop(event.pid, None)
         idle = self.recovery.idle_stacks.get(event.hart)
         area = self.owners.get(event.next_pid) if event.next_pid else idle
-        self.stand_on(area, hart)
+        self.stand_on(self.mapped_now(area), hart)
 
     def stand_on(self, area: Area | None, hart: _Hart) -> None:
         """Make a stack current; None is the hart's own, of whom nothing is recorded."""
@@ -348,15 +353,6 @@ class _Builder:
 
     def purge(self, at: int, event: Purge, hart: _Hart) -> None:
         covered = self.recovery.purged[at]
-        before = self.last_purge
-        turn = before is not None and before.hart != hart.number  # purges take turns: a mutex
-        signals = len(covered) + turn
-        gate = self.gate(signals) if signals else 0
-        for area in covered:
-            self.unmapped.pop(area.made_at).signal = gate
-        if before is not None and turn:
-            place = _Place(before.key[0], before.at_cycles)
-            self.put("idle", self.harts[before.hart], at=place, late=True, signal=gate)
         first_va, end_va = event.first_va, event.end_va
         if self.addresses.moved:
             somewhere = self.addresses.regions["vmalloc"][0]
@@ -364,7 +360,20 @@ class _Builder:
             end_va = max((self.addresses(area) + area.pages * PAGE_BYTES for area in covered),
                          default=first_va + PAGE_BYTES)
         pages = min(_PAGES_MAX, -(-(end_va - first_va) // PAGE_BYTES))
-        item = self.put("purge", hart, va=first_va & -PAGE_BYTES, pages=pages, wait=gate)
+        self.fence(at, hart, covered, first_va & -PAGE_BYTES, pages)
+
+    def fence(self, at: int, hart: _Hart, covered: Sequence[Area], va: int, pages: int) -> None:
+        """Purge after the frees it covers and after the purge before it: they hold a mutex."""
+        before = self.last_purge
+        turn = before is not None and before.hart != hart.number
+        signals = len(covered) + turn
+        gate = self.gate(signals) if signals else 0
+        for area in covered:
+            self.unmapped.pop(area.made_at).signal = gate
+        if before is not None and turn:
+            place = _Place(before.key[0], before.at_cycles)
+            self.put("idle", self.harts[before.hart], at=place, late=True, signal=gate)
+        item = self.put("purge", hart, va=va, pages=pages, wait=gate)
         self.purges[at] = self.last_purge = item
 
     def online(self, at: int, hart: _Hart, running: list[_Hart]) -> None:
