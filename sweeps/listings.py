@@ -146,28 +146,8 @@ def kernel(report: KernelReport, form: str, *, every: bool) -> str:
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:
     """Return what was read of a recording, line by line, and what was assumed."""
-    trace, tally = found.trace, found.trace.tally
-    rows: list[tuple[str, int | str]] = [
-        ("recording", trace.name),
-        ("lines", tally.lines),
-        ("comments", tally.comments),
-        ("broken lines", tally.broken_nr),
-        *((f"line {broken.line} broken", f"{broken.reason}: {broken.text}")
-          for broken in tally.broken),
-        ("events used", len(trace.events)),
-        *((f"event {name}", times) for name, times in sorted(tally.known.items())),
-        ("events of other kinds", tally.unknown.total()),
-        *((f"other event {name}", times) for name, times in tally.unknown.most_common()),
-        *((f"events lost on {f'hart {hart}' if hart >= 0 else 'some hart'}", times)
-          for hart, times in sorted(tally.lost.items())),
-        ("events out of order", tally.out_of_order),
-        ("recorded harts", found.recorded_harts),
-        ("maps", len(found.areas)),
-        ("kernel stacks among them", len([area for area in found.areas if area.stack])),
-        ("frees", len(found.freed)),
-        ("purges", len(found.purged)),
-        *sorted(found.findings.items()),
-    ]
+    from pysim.workloads.recovery import summary
+
     columns = (*_text("what"), Column(name="value"))
-    return Table(title="", columns=columns, rows=tuple(rows),
+    return Table(title="", columns=columns, rows=summary(found),
                  notes=tuple(f"note: {note}" for note in notes))

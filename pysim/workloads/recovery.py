@@ -437,33 +437,32 @@ def _adopt_idle_stack(tasks: _Tasks, hart: int, idle_stacks: dict[int, Area]) ->
         tasks.findings["stacks of idle tasks"] += 1
 
 
-def report(recovery: Recovery) -> str:
-    """Describe a recording in a few lines: what is in it, what is missing, what was recovered."""
+def summary(recovery: Recovery) -> tuple[tuple[str, int | str], ...]:
+    """Return what is in a recording, what is missing and what was recovered: name and value."""
     trace, tally = recovery.trace, recovery.trace.tally
-    stacks = sum(area.stack for area in recovery.areas)
-    pages = sum(area.pages for area in recovery.areas)
-    rows = [
+    return (
         ("recording", trace.name),
-        ("lines", f"{tally.lines}, {tally.comments} comments, {tally.broken_nr} broken"),
-        *((f"  line {b.line}", f"{b.reason}: {b.text}") for b in tally.broken),
-        ("events", f"{len(trace.events)} used"),
-        *((f"  {name}", str(times)) for name, times in sorted(tally.known.items())),
-        ("other events", f"{sum(tally.unknown.values())}, left out"),
-        *((f"  {name}", str(times)) for name, times in tally.unknown.most_common(10)),
-        *((("lost events", ", ".join(
-            f"{times} on {f'hart {hart}' if hart >= 0 else 'some hart'}"
-            for hart, times in sorted(tally.lost.items()))),) if tally.lost else ()),
-        *((("out of order", f"{tally.out_of_order}, sorted by time"),) if tally.out_of_order
-          else ()),
-        ("span", f"{trace.span_ns / 1e9:.6f} s"),
-        ("harts", f"{recovery.recorded_harts}"
-         + (f", {len(recovery.online_at)} came up meanwhile" if recovery.online_at else "")),
-        ("maps", f"{len(recovery.areas)} of {pages} pages, {stacks} kernel stacks"),
-        ("frees", f"{len(recovery.freed)}"),
-        ("purges", f"{len(recovery.purged)}"),
-        ("reuses", f"{len(recovery.reuses)} maps over a purged address"),
-        ("peak live", f"{recovery.peak_live_pages} pages"),
-        *((what, str(times)) for what, times in sorted(recovery.findings.items())),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows) + "\n"
+        ("lines", tally.lines),
+        ("comments", tally.comments),
+        ("broken lines", tally.broken_nr),
+        *((f"line {broken.line} broken", f"{broken.reason}: {broken.text}")
+          for broken in tally.broken),
+        ("events used", len(trace.events)),
+        *((f"event {name}", times) for name, times in sorted(tally.known.items())),
+        ("events of other kinds", tally.unknown.total()),
+        *((f"other event {name}", times) for name, times in tally.unknown.most_common(10)),
+        *((f"events lost on {f'hart {hart}' if hart >= 0 else 'some hart'}", times)
+          for hart, times in sorted(tally.lost.items())),
+        ("events out of order", tally.out_of_order),
+        ("span, ns", trace.span_ns),
+        ("recorded harts", recovery.recorded_harts),
+        ("harts that came up meanwhile", len(recovery.online_at)),
+        ("maps", len(recovery.areas)),
+        ("pages mapped", sum(area.pages for area in recovery.areas)),
+        ("most pages mapped at once", recovery.peak_live_pages),
+        ("kernel stacks among the maps", sum(area.stack for area in recovery.areas)),
+        ("maps over a purged address", len(recovery.reuses)),
+        ("frees", len(recovery.freed)),
+        ("purges", len(recovery.purged)),
+        *sorted(recovery.findings.items()),
+    )
