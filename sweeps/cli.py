@@ -70,8 +70,18 @@ def _scenario_options(command: F) -> F:
     return command
 
 
+def _version(ctx: click.Context) -> None:
+    from pysim import engine
+    from sweeps.run import version
+
+    click.echo(f"fencelab {version() or 'from a checkout'}, engine {engine.BUILD_ID[:12]}")
+    ctx.exit()
+
+
 @click.group(cls=Nearest, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fencelab", message="%(version)s")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True,
+              callback=lambda ctx, option, value: _version(ctx) if value else None,
+              help="Show the version and the engine's build id, and exit.")
 def cli() -> None:
     """What a new RISC-V kernel mapping must do so that every hart sees it, and what that costs."""
 

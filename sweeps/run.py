@@ -192,12 +192,13 @@ def _keep(batch: Batch, planned: Plan, store: Store) -> list[Failure]:
 def versions() -> str:
     """Return what computes here, as JSON: fencelab, build id, Python, platform, commit if known."""
     return json.dumps({
-        "fencelab": _version(), "build_id": engine.BUILD_ID, "commit": _commit(),
+        "fencelab": version(), "build_id": engine.BUILD_ID, "commit": _commit(),
         "python": platform.python_version(), "platform": platform.platform(),
     }, sort_keys=True)
 
 
-def _version() -> str | None:
+def version() -> str | None:
+    """Return the installed version; None in a checkout that was not installed."""
     try:
         return metadata.version("fencelab")
     except metadata.PackageNotFoundError:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pysim import engine, machines, policies, workloads
+from sweeps.cli import main
 
 SWEEP = """
 # What does a small sweep cost?
@@ -59,6 +60,15 @@ def test_help_answers_at_once_and_names_every_command() -> None:
     assert min(taken) < 0.3, taken
 
 
+def within(capsys: pytest.CaptureFixture[str], *arguments: str
+           ) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process: the same `main`, without Python's own start."""
+    capsys.readouterr()
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, status, captured.out, captured.err)
+
+
 BAD = [
     (["polices"], "fencelab: no command 'polices'; did you mean 'policies'?"),
     (["validate", "wolk", "x"], "fencelab: no command 'wolk'; did you mean 'walk'?"),
@@ -102,15 +112,30 @@ BAD = [
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
 def test_bad_input_is_one_line_and_status_2(
-    arguments: list[str], message: str, tmp_path: Path
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "good.toml").write_text(SWEEP)
     (tmp_path / "bad.txt").write_text("this is no recording\n")
-    child = fencelab(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    child = within(capsys, *arguments)
     assert child.returncode == 2, child.stderr
     assert message in child.stderr
     assert child.stderr.count("\n") == 1
     assert child.stdout == ""
+
+
+def test_a_complaint_of_a_real_process_is_the_same() -> None:
+    child = fencelab("polices")
+    assert child.returncode == 2
+    assert child.stderr == "fencelab: no command 'polices'; did you mean 'policies'?\n"
+
+
+def test_the_version_is_told_installed_or_not() -> None:
+    child = fencelab("--version")
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.startswith("fencelab ")
+    assert engine.BUILD_ID[:12] in child.stdout
 
 
 def test_every_complaint_about_a_sweep_is_a_line(tmp_path: Path) -> None:
@@ -137,10 +162,10 @@ LISTS = [
 
 @pytest.mark.parametrize(("command", "column", "names"), LISTS, ids=[c for c, _, _ in LISTS])
 def test_lists_hold_every_name_in_every_format(
-    command: str, column: str, names: list[str]
+    command: str, column: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for form in ("plain", "github", "csv", "json"):
-        child = fencelab(command, "--format", form)
+        child = within(capsys, command, "--format", form)
         assert child.returncode == 0, child.stderr
         assert all(name in child.stdout for name in names)
         if form == "csv":
@@ -152,9 +177,11 @@ def test_lists_hold_every_name_in_every_format(
 
 @pytest.mark.parametrize("arguments", [
     ("policies", "mark-7.2"), ("machines", "sg2042"), ("workloads", "mixed")])
-def test_one_thing_is_shown_in_every_format(arguments: tuple[str, str]) -> None:
+def test_one_thing_is_shown_in_every_format(
+    arguments: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     for form in ("plain", "github", "csv", "json"):
-        child = fencelab(*arguments, "--format", form)
+        child = within(capsys, *arguments, "--format", form)
         assert child.returncode == 0, child.stderr
         assert child.stdout.strip()
         if form == "csv":

@@ -182,7 +182,7 @@ def test_an_unsafe_policy_is_no_number(tmp_path: Path) -> None:
 
 def replayed(*options: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(done(fencelab(
-        "replay", PACKAGED, "--seeds", "2", "--format", "json", *options)))
+        "replay", PACKAGED, "--seeds", "2", "--rate-factor", "64", "--format", "json", *options)))
     return document
 
 
@@ -200,7 +200,7 @@ def test_a_replay_says_what_it_read_and_tables_every_policy() -> None:
 
 def test_a_replay_of_some_policies_on_another_machine() -> None:
     _, table = replayed("--policy", "mark-7.2", "--policy", "preventive-range", "--machine",
-                        "rocket", "--harts", "8", "--rate-factor", "4")["tables"]
+                        "rocket", "--harts", "8")["tables"]
     assert table["title"] == "rocket, 8 harts"
     assert [row["policy"] for row in table["rows"]] == ["mark-7.2", "preventive-range"]
 
