@@ -19,10 +19,12 @@ import os
 import queue
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from typing import TYPE_CHECKING, Final
 
 from pysim import engine
@@ -59,6 +61,27 @@ def _serve(pipe: Connection, ask: Simulate) -> None:
         os._exit(0)   # the driver is gone: nobody is left to tell
 
 
+@contextlib.contextmanager
+def _same_search_path() -> Iterator[None]:
+    """Let a Python started meanwhile import from where this one does.
+
+    It would look in its current folder first: in a checkout beside an installed fencelab, that is
+    a package whose engine was never built.
+    """
+    ours = {"PYTHONSAFEPATH": "1",
+            "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 @dataclass(slots=True)
 class _Worker:
     process: ForkServerProcess
@@ -77,6 +100,8 @@ class Processes:
         self._context.set_forkserver_preload(["sweeps.executors.local"])
 
     def _hire(self) -> _Worker:
+        with _same_search_path():
+            ensure_running()
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._ask), daemon=True)
         process.start()

@@ -86,6 +86,27 @@ def test_stop_drains_what_is_under_way(make: Callable[..., Executor]) -> None:
     assert time.monotonic() - begun < 3
 
 
+def test_workers_import_what_the_driver_imports(tmp_path: Path) -> None:
+    """As the installed command in the folder of a checkout, whose engine was never built."""
+    for package in ("pysim", "sweeps"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "command.py"
+    script.write_text(
+        f"import sys; sys.path[1:1] = {[str(Path(__file__).parent), *sys.path]!r}\n"
+        "import asks; from sweeps.executors.local import Processes\n"
+        "from sweeps.executors.shard import Job, Stop\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = [Job(0, asks.question(0))]\n"
+        "    (batch,) = Processes(1, asks.hashing)(jobs, stop=Stop())\n"
+        "    print(not batch.rows[0].error)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, check=True, text=True,
+                          capture_output=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_processes_start_in_a_third_of_a_second() -> None:
     """Measured in a fresh interpreter: the smallest of five starts, first answer included.
 
