@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from pysim import counters
 from pysim.errors import FencelabError, InputError
 from sweeps import grid
 from sweeps.grid import Range, SweepError
+from sweeps.metrics import METRICS
 
 GOOD = """\
 # What does it cost?
@@ -164,3 +167,13 @@ def test_every_sweep_that_comes_with_fencelab_is_valid() -> None:
     assert Path(grid.CONFIGS / "quickstart.toml") in found
     for path in found:
         assert grid.expand(grid.load(path.stem))
+
+
+def test_the_example_of_the_manual_is_valid(root: Path) -> None:
+    manual = (root / "docs" / "sweeps.md").read_text("utf-8")
+    example = manual.partition("```toml\n")[2].partition("```")[0]
+    points = grid.expand(grid.parse(example, "docs/sweeps.md"))
+    assert len(points) == 2 * 2 * 4 * 2 * 2 * 5
+    assert {p.scenario.machine.l2_hit_cycles for p in points} > {20}
+    named = manual.partition("Metrics are ")[2].partition(", and every counter")[0]
+    assert set(re.findall("`([a-z0-9_]+)`", named)) == set(METRICS) - set(counters.BY_NAME) | {"ipis"}
