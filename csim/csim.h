@@ -588,9 +588,10 @@ struct csim_explore_step {
     uint8_t phase;                /* enum csim_explore_phase */
     uint8_t action;               /* index in the hart's script */
     uint8_t frames;               /* frames above the script */
-    uint8_t page;                 /* of the access, store or extent; 255: none */
-    uint8_t value;                /* STEP that stores, DRAIN: the value; marks: the bits */
-    uint8_t place;                /* DRAIN: what drained, enum csim_explore_place */
+    uint8_t page;                 /* of the access, store or extent; marks: which; 255: none */
+    uint8_t value;                /* a store, a DRAIN: what is stored, for marks the bits that are
+                                   * set; a condition: 1 if it holds; ANSWER: what the PTE is now */
+    uint8_t place;                /* where a store or a DRAIN goes, enum csim_explore_place */
     uint8_t sub;                  /* position inside an op of several steps */
     uint8_t user;                 /* the top frame trapped from user mode */
     uint8_t property;             /* what this transition breaks, enum csim_explore_property */
@@ -614,7 +615,8 @@ void csim_explore_run(struct csim_explore *explore, const volatile int *stop,
                       struct csim_explore_result *result);
 
 /* The counterexample of the last run, in the harts of the question, at most `room` steps of it.
- * Returns its length; 0 when the last run did not refute. */
+ * Returns its length; 0 when the last run did not refute. Of a deadlock, one more step per hart
+ * says where it rests in the end. */
 uint32_t csim_explore_trace(struct csim_explore *explore, struct csim_explore_step *steps,
                             uint32_t room);
 

@@ -201,6 +201,9 @@ uint32_t csim_explore_trace(struct csim_explore *explore, struct csim_explore_st
         else if (i + 1 == explore->path_nr)
             steps[i].property = CSIM_EXPLORE_DL;
     }
+    for (uint32_t h = 0; h < m->q.harts && explore->path_nr + h < room; h++)
+        explore_describe(m, &explore->work, explore_label_make(h, CSIM_EXPLORE_STEP, 0),
+                         &steps[explore->path_nr + h]);
     return explore->path_nr;
 }
 

@@ -9,10 +9,8 @@
 #include "explore_memory.h"
 #include "explore_step.h"
 
-static void describe_drain(const struct explore_hart *hart, uint32_t index,
-                           struct csim_explore_step *step)
+static void describe_store(const struct explore_store *store, struct csim_explore_step *step)
 {
-    const struct explore_store *store = &hart->stores[index];
     step->value = store->value;
     if (store->place < EXPLORE_AT_TABLE) {
         step->place = CSIM_EXPLORE_LEAF;
@@ -28,6 +26,22 @@ static void describe_drain(const struct explore_hart *hart, uint32_t index,
     } else {
         step->place = CSIM_EXPLORE_DONE;
     }
+}
+
+/* What a step stores or decides is what is different after it. */
+static void describe_step(const struct explore_model *m, const struct explore_state *s, uint32_t h,
+                          struct csim_explore_step *step)
+{
+    struct explore_model buffered = *m;
+    struct explore_state after = *s;
+    /* with ordered stores the buffer is passed by: look at a machine that has one */
+    buffered.q.order = CSIM_EXPLORE_PSO;
+    uint32_t nr = s->hart[h].stores_nr;
+    explore_step_take(&buffered, &after, explore_label_make(h, CSIM_EXPLORE_STEP, 0));
+    if (after.hart[h].stores_nr > nr)
+        describe_store(&after.hart[h].stores[nr], step);
+    if (step->op != UINT32_MAX && m->ops[step->op].kind == CSIM_OP_WHEN)
+        step->value = explore_step_holds(m, s, h, explore_state_top_of(&s->hart[h]));
 }
 
 void explore_describe(const struct explore_model *m, const struct explore_state *s, uint16_t label,
@@ -61,5 +75,10 @@ void explore_describe(const struct explore_model *m, const struct explore_state 
     if (rest.access)
         step->page = rest.page;
     if (step->kind == CSIM_EXPLORE_DRAIN)
-        describe_drain(hart, step->arg, step);
+        describe_store(&hart->stores[step->arg], step);
+    else if (step->kind == CSIM_EXPLORE_ANSWER)
+        step->value = (uint8_t)explore_memory_visible(
+            m, s, h, step->arg == 255 ? EXPLORE_AT_TABLE : (uint32_t)rest.page);
+    else if (step->kind == CSIM_EXPLORE_STEP && rest.phase != CSIM_EXPLORE_AT_DONE && !rest.access)
+        describe_step(m, s, h, step);
 }

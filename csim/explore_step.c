@@ -455,18 +455,14 @@ static void flush_deferred(const struct explore_model *m, struct explore_state *
     explore_memory_serialise(m, s, h);
 }
 
-/* The dynamic atoms of a condition, read at once. */
-static void read_condition(const struct explore_model *m, struct explore_state *s, uint32_t h,
-                           struct explore_frame *f, const struct csim_op *op)
+bool explore_step_holds(const struct explore_model *m, const struct explore_state *s, uint32_t h,
+                        const struct explore_frame *f)
 {
+    const struct csim_op *op = explore_control_op(m, f);
     uint64_t dynamic = explore_control_dynamic(op), atoms = 0;
     if ((dynamic >> CSIM_ATOM_MARKED & 1) != 0) {
         uint32_t word = explore_memory_visible(m, s, h, EXPLORE_AT_MARK + op->n);
         atoms |= (uint64_t)(word >> h & 1) << CSIM_ATOM_MARKED;
-        if ((m->clears_later[f->at] >> op->n & 1) != 0) {
-            f->regs[op->n] = (uint8_t)(word | 0x80);
-            f->flags |= EXPLORE_KNOWS_WORD;
-        }
     }
     uint32_t page = explore_state_first(f);
     bool present = explore_state_has_pages(f) &&
@@ -475,7 +471,19 @@ static void read_condition(const struct explore_model *m, struct explore_state *
                     explore_memory_visible(m, s, h, EXPLORE_AT_TABLE) != 0);
     if (present)
         atoms |= UINT64_C(1) << CSIM_ATOM_PTE_VALID_NOW | UINT64_C(1) << CSIM_ATOM_TRANSLATES_NOW;
-    bool holds = (op->all_of & dynamic & ~atoms) == 0 && (op->none_of & dynamic & atoms) == 0;
+    return (op->all_of & dynamic & ~atoms) == 0 && (op->none_of & dynamic & atoms) == 0;
+}
+
+static void read_condition(const struct explore_model *m, struct explore_state *s, uint32_t h,
+                           struct explore_frame *f, const struct csim_op *op)
+{
+    bool holds = explore_step_holds(m, s, h, f);
+    bool reads = (explore_control_dynamic(op) >> CSIM_ATOM_MARKED & 1) != 0;
+    if (reads && (m->clears_later[f->at] >> op->n & 1) != 0) {
+        uint32_t word = explore_memory_visible(m, s, h, EXPLORE_AT_MARK + op->n);
+        f->regs[op->n] = (uint8_t)(word | 0x80);
+        f->flags |= EXPLORE_KNOWS_WORD;
+    }
     f->at = (uint16_t)(f->at + (holds ? 0 : op->skip));
 }
 

@@ -21,6 +21,10 @@ bool explore_step_eager(const struct explore_model *m, const struct explore_stat
 enum explore_outcome explore_step_take(const struct explore_model *m, struct explore_state *s,
                                        uint16_t label);
 
+/* Whether the dynamic part of the condition at which a frame rests holds now: read at once. */
+bool explore_step_holds(const struct explore_model *m, const struct explore_state *s, uint32_t h,
+                        const struct explore_frame *f);
+
 /* Every script is over and no frame is left. */
 bool explore_step_finished(const struct explore_model *m, const struct explore_state *s);
 

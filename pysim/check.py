@@ -1,34 +1,131 @@
-"""Ask the explorer whether a policy is safe."""
+"""Is a policy safe? The explorer's answer, its counterexample replayed, and what it rests on.
+
+``check`` asks one question: a policy, a scenario, what is assumed of the machine. A refutation is
+believed only after the slow explorer of ``pysim.reference`` has followed it step by step.
+``machine_parameters`` says what a preset allows, ``hardware`` where else a policy breaks,
+``anywhere`` whether it holds for any number of harts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
-from pysim import engine
+from pysim import engine, litmus, ops, policies, reference
+from pysim.errors import EngineError, FencelabError, InputError
 from pysim.litmus import ACTIONS, INVALIDS, ORDERS, REGIONS, TLBS, Litmus, Parameters
+from pysim.ops import Policy, Program
 
 _NONE: Final = 2**32 - 1
+#: States up to which they are kept whole and compared; beyond, 64-bit fingerprints stand for them.
+EXACT_STATES: Final = 10**7
+_PAGE_BYTES: Final = 4096
+#: What the machine that the manual allows is called; every other name is a preset or a file.
+SPEC: Final = "spec"
+
+#: docs/abstract-machine.md, section 9.
+ASSUMPTIONS: Final = (
+    "explicit loads are performed in program order",
+    "memory is multi-copy atomic",
+    "PTE stores are full width",
+    "locks order what they protect",
+    "left out: ASIDs, superpages, A and D updates, hotplug, root tables, the reads of the stack on "
+    "a return to the kernel",
+)
+
+#: What S1 to S5 and DL say, docs/abstract-machine.md, section 6.
+PROPERTIES: Final = dict(engine.EXPLORE_PROPERTIES)
 
 
-def question(litmus: Litmus, parameters: Parameters, *, exact: bool = True, symmetry: bool = True,
-             eager: bool = False, max_states: int = 10**7, max_memory_bytes: int = 2**30,
-             hash_seed: int = 0) -> dict[str, Any]:
+class UnreplayableError(FencelabError):
+    """A counterexample that the slow explorer does not follow: a bug of ours, never a verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How to search.
+
+    ``exact`` None: states are kept whole up to ``EXACT_STATES`` and as long as memory lasts, then
+    fingerprints. ``symmetry`` and ``eager`` are reductions that keep the verdict. The hash seed
+    moves nothing but where fingerprints lie.
+    """
+
+    exact: bool | None = None
+    symmetry: bool = True
+    eager: bool = True
+    max_states: int = 100_000_000
+    max_memory_bytes: int = 2**30
+    hash_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_states < 1:
+            raise InputError("options", "max_states", "at least 1")
+        if not 2**20 <= self.max_memory_bytes < 2**40:
+            raise InputError("options", "max_memory", "1 MiB or more, less than 1 TiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One verdict.
+
+    ``verdict`` is verified, refuted or unknown; ``property`` and ``length`` (steps) belong to a
+    refuted one, ``limit`` to an unknown one. No counterexample of ``depth`` steps or fewer was
+    missed. ``exact`` False: states were compared by fingerprints.
+    """
+
+    program: Program
+    scenario: Litmus
+    parameters: Parameters
+    found: engine.Explored
+    exact: bool
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self.program.name
+
+    @property
+    def verdict(self) -> str:
+        """Verified, refuted or unknown."""
+        return self.found.verdict
+
+    @property
+    def cell(self) -> str:
+        """The verdict in a table's cell: ``ok``, ``S2@24`` or ``?``."""
+        refuted = f"{self.found.property}@{self.found.length}"
+        return {"verified": "ok", "refuted": refuted, "unknown": "?"}[self.verdict]
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the verdict rests on."""
+        if self.scenario.chaos is None:
+            scripts = "scripts are finite: nothing is said of more harts, pages or mappings"
+        else:
+            scripts = "one hart and one page are exact, everything else may happen at any moment"
+        found = [*ASSUMPTIONS, scripts]
+        if not self.exact and self.verdict == "verified":
+            chance = self.found.states**2 / 2**65
+            found.append("states were compared by 64-bit fingerprints: the chance that one was "
+                         f"lost is about {chance:.1g}")
+        return tuple(found)
+
+
+def question(scenario: Litmus, parameters: Parameters, *, exact: bool = True,
+             symmetry: bool = True, eager: bool = False, max_states: int = EXACT_STATES,
+             max_memory_bytes: int = 2**30, hash_seed: int = 0) -> dict[str, Any]:
     """Return a ``struct csim_explore_question`` by field names."""
-    actions = [
-        [{"kind": ACTIONS.index(a.kind), "first": a.first, "pages": a.pages, "frame": a.frame,
-          "count": a.count, "masked": int(a.masked)} for a in script]
-        for script in litmus.scripts
-    ]
     return {
-        "harts": litmus.harts,
-        "pages": litmus.pages,
-        "below": sum(1 << page for page in litmus.table),
-        "region": REGIONS.index(litmus.region),
-        "stack_first": litmus.stack,
-        "stack_pages": litmus.stack_pages,
-        "frame_pages": litmus.frame,
-        "object": _NONE if litmus.object is None else litmus.object,
-        "ipi_allocates": int(litmus.ipi_allocates),
+        "harts": scenario.harts,
+        "pages": scenario.pages,
+        "below": sum(1 << page for page in scenario.table),
+        "region": REGIONS.index(scenario.region),
+        "stack_first": scenario.stack,
+        "stack_pages": scenario.stack_pages,
+        "frame_pages": scenario.frame,
+        "object": _NONE if scenario.object is None else scenario.object,
+        "ipi_allocates": int(scenario.ipi_allocates),
         "order": ORDERS.index(parameters.order),
         "invalid": INVALIDS.index(parameters.invalid),
         "nonleaf": int(parameters.nonleaf),
@@ -37,12 +134,16 @@ def question(litmus: Litmus, parameters: Parameters, *, exact: bool = True, symm
         "svvptc_k": _NONE if parameters.svvptc_k is None else parameters.svvptc_k,
         "via": engine.VIA[parameters.via],
         "sbi_limit_pages": parameters.sbi_limit_pages,
-        "retries": litmus.retries(parameters),
+        "retries": scenario.retries(parameters),
         "nesting": parameters.nesting,
-        "cpus": list(parameters.cpus[: litmus.harts]),
-        "actions_nr": [len(script) for script in litmus.scripts],
-        "actions": actions,
-        "chaos": _NONE if litmus.chaos is None else litmus.chaos,
+        "cpus": cpus(scenario, parameters),
+        "actions_nr": [len(script) for script in scenario.scripts],
+        "actions": [
+            [{"kind": ACTIONS.index(a.kind), "first": a.first, "pages": a.pages, "frame": a.frame,
+              "count": a.count, "masked": int(a.masked)} for a in script]
+            for script in scenario.scripts
+        ],
+        "chaos": _NONE if scenario.chaos is None else scenario.chaos,
         "exact": int(exact),
         "symmetry": int(symmetry),
         "eager": int(eager),
@@ -50,3 +151,259 @@ def question(litmus: Litmus, parameters: Parameters, *, exact: bool = True, symm
         "max_memory_bytes": max_memory_bytes,
         "hash_seed": hash_seed,
     }
+
+
+def cpus(scenario: Litmus, parameters: Parameters) -> list[int]:
+    """Return the CPU number of each hart; harts beyond those given follow on."""
+    given = list(parameters.cpus[: scenario.harts])
+    while len(given) < scenario.harts:
+        given.append(max(given, default=-1) + 1)
+    return given
+
+
+def _searched(program: Program, scenario: Litmus, parameters: Parameters, search: Search, *,
+              exact: bool, stop: engine.Stop | None) -> engine.Explored:
+    most = min(search.max_states, EXACT_STATES) if search.exact is None and exact else (
+        search.max_states)
+    asked = question(
+        scenario, parameters, exact=exact, symmetry=search.symmetry, eager=search.eager,
+        max_states=most, max_memory_bytes=search.max_memory_bytes, hash_seed=search.hash_seed)
+    return engine.explore(asked, program.header, program.ops, stop=stop)
+
+
+def check(program: Program, scenario: Litmus, parameters: Parameters | None = None,
+          search: Search | None = None, *, stop: engine.Stop | None = None) -> Checked:
+    """Search every interleaving of a scenario under a policy.
+
+    Raises InputError when the explorer refuses the policy in this scenario, and UnreplayableError
+    when a refutation cannot be followed by the slow explorer.
+    """
+    parameters, search = parameters or Parameters(), search or Search()
+    exact = search.exact is not False
+    try:
+        found = _searched(program, scenario, parameters, search, exact=exact, stop=stop)
+        ran_out = found.limit == "memory" or (
+            found.limit == "states" and found.states < search.max_states)
+        if search.exact is None and ran_out:
+            exact = False
+            found = _searched(program, scenario, parameters, search, exact=False, stop=stop)
+    except EngineError as refused:
+        raise InputError(f"policy {program.name}", f"scenario {scenario.name}",
+                         str(refused)) from refused
+    if found.verdict == "refuted":
+        _replay(program, scenario, parameters, found)
+        exact = True
+    return Checked(program=program, scenario=scenario, parameters=parameters, found=found,
+                   exact=exact)
+
+
+def _replay(program: Program, scenario: Litmus, parameters: Parameters,
+            found: engine.Explored) -> None:
+    trace = [(step.hart, step.kind, step.arg) for step in found.trace]
+    why = reference.replay(program, scenario, parameters, trace, found.property)
+    if why is not None:
+        raise UnreplayableError(f"policy {program.name}: scenario {scenario.name}: the "
+                                f"counterexample to {found.property} does not replay: {why}")
+
+
+# ---- machines -----------------------------------------------------------------------------------
+
+
+def machine_parameters(name: str, parameters: Parameters | None = None) -> list[Parameters]:
+    """Return what the explorer must assume of a machine; all of them have to pass.
+
+    ``name`` is a preset, a TOML file, or ``spec``: all that the manual allows. A structure that
+    caches invalid PTEs, or of which nobody knows, means ``cache``; Svvptc is tried with a stale
+    entry answering once and twice. ``parameters`` gives the rest.
+    """
+    from pysim import machines
+
+    base = parameters or Parameters()
+    if name == SPEC:
+        return [base]
+    machine = machines.load(Path(name) if name not in machines.PRESETS else name)
+    keeps = (machine.inv_l1, machine.inv_l2, machine.inv_pwc)
+    allowed = replace(
+        base,
+        invalid="reorder" if all(flag is False for flag in keeps) else "cache",
+        nonleaf=machine.inv_nonleaf_range or machine.inv_pwc is not False,
+        svvptc=machine.svvptc,
+        via=machine.via,
+        sbi_limit_pages=machine.sbi_range_limit_bytes // _PAGE_BYTES,
+    )
+    if not machine.svvptc:
+        return [allowed]
+    return [replace(allowed, svvptc_k=bound) for bound in (1, 2)]
+
+
+#: Kinds of hardware that ``hardware`` tries: what a column of its table is called, and means.
+HARDWARE: Final[dict[str, dict[str, Any]]] = {
+    "spec": {"invalid": "cache"},
+    "one entry a page": {"invalid": "cache", "tlb": "single"},
+    "leaves only": {"invalid": "cache", "nonleaf": False},
+    "early walks": {"invalid": "reorder"},
+    "none": {"invalid": "none"},
+}
+
+
+def hardware(program: Program, scenario: Litmus, parameters: Parameters, search: Search,
+             ) -> dict[str, dict[str, Checked]]:
+    """Ask again with every order of stores and every kind of TLB: kind -> order -> verdict.
+
+    Kinds: invalid PTEs are cached and anything the manual allows; one entry per page; cached but
+    for non-leaf ones; not cached, but a walk may have been early; neither.
+    """
+    return {
+        kind: {order: check(program, scenario, replace(parameters, order=order, **changes), search)
+               for order in ORDERS}
+        for kind, changes in HARDWARE.items()
+    }
+
+
+# ---- any number of harts ------------------------------------------------------------------------
+
+#: Bounded scenarios that may confirm what chaos refutes.
+_CONFIRMING: Final = {
+    False: ("map1", "map2", "cross", "remap", "wild"),
+    True: ("kstack", "kstack2", "kret"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anywhere:
+    """A verdict for any number of harts: that of chaos, and what confirms a refutation."""
+
+    chaos: Checked
+    confirmed: Checked | None
+
+    @property
+    def verdict(self) -> str:
+        """Verified is a proof; refuted needs a bounded scenario, else unknown."""
+        if self.chaos.verdict != "refuted":
+            return self.chaos.verdict
+        return "refuted" if self.confirmed is not None else "unknown"
+
+
+def anywhere(program: Program, parameters: Parameters, search: Search) -> list[Anywhere]:
+    """Prove a policy for any number of harts, pages, mappers and remappings.
+
+    A page and a kernel stack, mapped by another hart and by the hart itself. What chaos refutes may
+    be spurious, and is confirmed by a bounded scenario or stays unknown.
+    """
+    found = []
+    for scenario in litmus.ANY_NUMBER:
+        chaos = check(program, scenario, parameters, search)
+        confirmed = None
+        if chaos.verdict == "refuted":
+            names = _CONFIRMING[scenario.stack_pages > 0]
+            tried = (check(program, litmus.find(name, harts=harts), parameters, search)
+                     for harts in (2, 3) for name in names)
+            confirmed = next((one for one in tried if one.verdict == "refuted"), None)
+        found.append(Anywhere(chaos=chaos, confirmed=confirmed))
+    return found
+
+
+# ---- policies of one's own ----------------------------------------------------------------------
+
+
+def load_policy(name: str, *, where: str = "check") -> Policy:
+    """Return a policy by its name, or one of a Python file: ``FILE.py`` or ``FILE.py:NAME``.
+
+    The file holds policies as ``pysim.policies`` writes them; without a name it holds one. Raises
+    InputError with file, line and reason.
+    """
+    file, colon, wanted = name.partition(".py")
+    if not colon:
+        return policies.find(name, where=where)
+    path, wanted = Path(f"{file}.py"), wanted.removeprefix(":")
+    found = {key: value for key, value in _run(path).items()
+             if not isinstance(value, type) and hasattr(value, "name") and hasattr(value, "marks")}
+    if wanted and wanted not in found:
+        raise InputError(str(path), wanted, "no such policy in this file", got=wanted,
+                         nearest=found)
+    if not wanted and len(found) != 1:
+        several = f"holds {', '.join(found)}: say which, as {path}:{next(iter(found))}" if found \
+            else "holds no policy: an object with a name, marks and handlers"
+        raise InputError(str(path), "", several)
+    chosen: Policy = found[wanted or next(iter(found))]
+    return chosen
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """Execute a Python file as a module of its own and return its names."""
+    import importlib.util
+    import sys
+
+    name = f"fencelab_policy_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(str(path), "", "no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise InputError(f"{path}:{error.lineno}", "", f"is not Python: {error.msg}") from error
+    except FencelabError as error:
+        raise InputError(_where(path, error), "", str(error)) from error
+    except Exception as error:
+        raise InputError(_where(path, error), "", f"{type(error).__name__}: {error}") from error
+    return vars(module)
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """Return file and line of the deepest frame of the file that an error passed through."""
+    import traceback
+
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+             if Path(frame.filename) == path]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def lower(policy: Policy, *, nr_cpus: int = 64) -> Program:
+    """Lower a policy; a malformed one is refused with file, line and reason.
+
+    Raises InputError: the line is that of the handler's method, or of the step inside it that
+    could not be made.
+    """
+    try:
+        return ops.lower(policy, nr_cpus=nr_cpus)
+    except EngineError as error:
+        # the engine names the handler and the op, as early_trap[3]
+        handler = str(error).partition("[")[0].partition(":")[0]
+        raise InputError(_written(policy, handler), f"policy {policy.name}", str(error)) from error
+    except FencelabError as error:
+        raise InputError(_deepest(policy, error), f"policy {policy.name}", str(error)) from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(_deepest(policy, error), f"policy {policy.name}", reason) from error
+
+
+def _written(policy: Policy, handler: str) -> str:
+    """Return file and line of a handler's method, or of the policy's class."""
+    import inspect
+
+    for thing in (getattr(policy, handler, None), type(policy)):
+        try:
+            if thing is not None:
+                _, line = inspect.getsourcelines(thing)
+                return f"{inspect.getsourcefile(thing)}:{line}"
+        except (OSError, TypeError):
+            continue
+    return f"policy {policy.name}"
+
+
+def _deepest(policy: Policy, error: BaseException) -> str:
+    import inspect
+
+    try:
+        file = inspect.getsourcefile(type(policy))
+    except (OSError, TypeError):
+        file = None
+    where = _where(Path(file), error) if file else ""
+    return where if ":" in where else _written(policy, "")
+
+
+def worst(found: Sequence[str]) -> str:
+    """Return the verdict of several that must all hold."""
+    return next((v for v in ("refuted", "unknown") if v in found), "verified")

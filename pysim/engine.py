@@ -46,6 +46,7 @@ ATOMS: Final = _names(lib.csim_atom_name)
 HANDLERS: Final = _names(lib.csim_handler_name)
 WALK_FAILS: Final = _names(lib.csim_walk_fail_name)
 MARKS_MAX: Final = int(lib.CSIM_MARKS_MAX)
+OP_BYTES: Final = int(ffi.sizeof("struct csim_op"))
 
 
 def regions(levels: int) -> dict[str, tuple[int, int]]:
@@ -393,8 +394,8 @@ class ExploreStep(NamedTuple):
 class Explored(NamedTuple):
     """The answer of one search; the fields are those of struct csim_explore_result.
 
-    ``trace`` is the counterexample, empty unless the verdict is ``refuted``. ``s5_length`` None:
-    no state breaks S5.
+    ``trace`` is the counterexample, empty unless the verdict is ``refuted``; ``rests`` says where
+    each hart rests at its end, of a deadlock. ``s5_length`` None: no state breaks S5.
     """
 
     verdict: str
@@ -408,6 +409,7 @@ class Explored(NamedTuple):
     states: int
     transitions: int
     trace: tuple[ExploreStep, ...]
+    rests: tuple[ExploreStep, ...]
 
 
 EXPLORE_PROPERTIES: Final = {
@@ -440,6 +442,7 @@ class Explorer:
         if lib.csim_explore_create(asked, program, rows, handle, error) != lib.CSIM_OK:
             raise EngineError(f"{text(error.field)}: {text(error.reason)}")
         self._handle = handle[0]
+        self._harts = int(asked.harts)
 
     def __enter__(self) -> Explorer:
         return self
@@ -452,12 +455,14 @@ class Explorer:
         """Search every interleaving until a verdict or a limit; the C call holds no GIL."""
         result = ffi.new("struct csim_explore_result *")
         lib.csim_explore_run(self._handle, stop.pointer if stop else ffi.NULL, result)
-        steps = ffi.new("struct csim_explore_step[]", max(1, result.length))
-        found = lib.csim_explore_trace(self._handle, steps, result.length)
-        trace = tuple(
+        room = result.length + self._harts
+        steps = ffi.new("struct csim_explore_step[]", room)
+        length = lib.csim_explore_trace(self._handle, steps, room)
+        told = [
             ExploreStep(*(int(getattr(steps[i], name)) for name in ExploreStep._fields))
-            for i in range(found)
-        )
+            for i in range(room if length else 0)
+        ]
+        deadlock = length > 0 and result.property == lib.CSIM_EXPLORE_DL
         return Explored(
             verdict=_EXPLORE_VERDICTS[result.verdict],
             property=text(lib.csim_explore_property_name(result.property)),
@@ -469,7 +474,8 @@ class Explorer:
             eager=bool(result.eager),
             states=int(result.states),
             transitions=int(result.transitions),
-            trace=trace,
+            trace=tuple(told[:length]),
+            rests=tuple(told[length:]) if deadlock else (),
         )
 
     def follow(

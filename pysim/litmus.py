@@ -7,6 +7,7 @@ for more harts and pages, ``load`` reads one from TOML.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -281,10 +282,37 @@ def parse(data: Mapping[str, Any], where: str) -> Litmus:
 def load(path: Path) -> Litmus:
     """Read one scenario from a TOML file; raises InputError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(str(path), "", f"cannot be read: {error}") from error
-    return parse({"name": path.stem, **data}, str(path))
+    try:
+        return parse({"name": path.stem, **data}, str(path))
+    except InputError as error:
+        line = line_of(text, error.key)
+        where = f"{path}:{line}" if line else str(path)
+        raise InputError(where, error.key, f"{error.reason}{error.hint}") from None
+
+
+def line_of(text: str, key: str) -> int:
+    """Return the line of a TOML text where a key of ours stands; 0 when it cannot be told.
+
+    ``key`` is a field, ``hart[i]`` or ``hart[i].do[j]``.
+    """
+    rows = text.splitlines()
+    wanted = re.fullmatch(r"hart\[(\d+)\](?:\.do\[(\d+)\])?", key)
+    if wanted is None:
+        field_ = re.compile(rf"\s*{re.escape(key)}\s*=")
+        return next((at for at, row in enumerate(rows, 1) if key and field_.match(row)), 0)
+    tables = [at for at, row in enumerate(rows, 1) if row.split("#")[0].strip() == "[[hart]]"]
+    if int(wanted[1]) >= len(tables):
+        return 0
+    first = tables[int(wanted[1])]
+    if wanted[2] is None:
+        return first
+    actions = [at for at, row in enumerate(rows[first:], first + 1)
+               for _ in re.findall(r'"[^"]*"', row.split("#")[0])]
+    return actions[int(wanted[2])] if int(wanted[2]) < len(actions) else first
 
 
 # ---- the scenarios ----------------------------------------------------------------------------

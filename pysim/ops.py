@@ -364,6 +364,7 @@ class Program:
     header: bytes
     texts: tuple[str, ...] = field(repr=False, default=())
     insns: tuple[str, ...] = field(repr=False, default=())
+    marks: tuple[str, ...] = ()
 
 
 # struct csim_op, csim.h: kind a b c d zero skip n zero2 all_of none_of
@@ -499,7 +500,8 @@ def lower(policy: Policy, *, nr_cpus: int = 64) -> Program:
         reason = f"an operand is out of range: {error}"
         raise InputError(f"policy {policy.name}", "ops", reason) from error
     program = Program(
-        name=policy.name, ops=ops, header=header, texts=tuple(texts), insns=tuple(insns)
+        name=policy.name, ops=ops, header=header, texts=tuple(texts), insns=tuple(insns),
+        marks=tuple(m.name for m in policy.marks),
     )
     engine.check_program(program.header, program.ops)
     return program
