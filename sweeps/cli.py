@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pysim.errors import FencelabError
+from sweeps.cli_check import check
 
 if TYPE_CHECKING:
     from pysim.scenario import Scenario
@@ -256,6 +257,9 @@ def _executor(name: str, address: str | None, workers: int | None) -> Executor:
         return Ray(address, workers)
     from sweeps.executors import local
     return local.Threads(workers) if name == "threads" else local.Processes(workers)
+
+
+cli.add_command(check)
 
 
 # ---- what there is ----------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import timelines
+
 from pysim import engine, scenario
 
 FOLDER: Final = Path(__file__).resolve().parent / "golden" / "runs"
@@ -119,3 +121,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    timelines.main()
