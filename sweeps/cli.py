@@ -12,7 +12,7 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -138,12 +138,14 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
               "this one's.")
 @click.option("--recorded-policy", type=click.Choice(["", "mark", "preventive"]), default="",
               help="What the traced kernel did; its cost is no useful work.")
+@click.option("--visit-cycles", type=click.IntRange(min=1), help="Useful cycles per page visit; "
+              "default: 400, or what makes 600 000 visits a hart of a long recording.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Root of every draw.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True,
               help="Replicates, with other draws each.")
 @formatted
 def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: int | None,
-           seed: int, seeds: int, **given: Any) -> int:
+           visit_cycles: int | None, seed: int, seeds: int, **given: Any) -> int:
     """Cost of policies under the recorded vmalloc calls of a kernel (an ftrace text)."""
     from tempfile import TemporaryDirectory
 
@@ -155,22 +157,37 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
 
     found = recordings.recovered(file)
     workload = {"inherit": "forkburst", "trace": file, **given}
+    base = {"machine": machine, "harts": harts or found.recorded_harts, "root_seed": seed}
+    workload["visit_cycles"] = visit_cycles or _affordable(base | {"workload": workload})
     asked = grid.Sweep(
         where="options", question=f"What does {file} cost?", seeds=seeds,
         axes={"policy": list(policies) or [p.name for p in POLICIES if p not in BROKEN]},
-        base={"machine": machine, "harts": harts or found.recorded_harts, "workload": workload,
-              "root_seed": seed})
+        base=base | {"workload": workload})
     points = grid.expand(asked)
     with TemporaryDirectory(prefix="fencelab-") as folder:
         outcome, rows = _answer(asked, points, Threads(), Path(folder) / "replay.db", kept=False)
     if outcome.missing:
         return outcome.exit_status
     scenario = points[0].scenario
-    about = listings.recording(found, scenario.notes)
+    visits = f"a page is visited every {workload['visit_cycles']:,} useful cycles (--visit-cycles)"
+    about = listings.recording(found, [*scenario.notes, visits])
     table = tables.by_metric(f"{scenario.machine.name}, {scenario.harts} harts", ["policy"], rows,
                              metrics.DEFAULT, asked.report.baseline)
     _print_with(about, table, form)
     return outcome.exit_status
+
+
+# assumed: enough page visits for the working set to be refilled after every fence of a recording
+VISITS_A_HART: Final = 600_000
+
+
+def _affordable(values: Mapping[str, Any]) -> int:
+    """Return the workload's own visit_cycles, or what keeps a long recording to so many visits."""
+    from pysim import scenario
+
+    one = scenario.build({"policy": "none", **values}, "options")
+    budget = one.workload.c_values(one.machine, one.seed, one.harts)["useful_cycles"]
+    return max(one.workload.visit_cycles, -(-budget // VISITS_A_HART))
 
 
 def _print_with(about: Table, table: Table, form: str) -> None:
