@@ -120,6 +120,8 @@ def test_blocks_of_vm_map_ram_may_be_reserved_without_a_map(tmp_path: Path) -> N
     for calls, wanted in ((136, "equal"), (140, "equal"), (132, "equal"), (131, "differs")):
         rows = judged(tmp_path, preventive(8, workload="tv_vmram", ops=128, rf_kern=calls))
         assert outcome(rows, "rf_kern")[2] == wanted
+    rows = judged(tmp_path, preventive(8, workload="tv_vmram", ops=128, rf_kern=128, smp=8))
+    assert outcome(rows, "rf_kern")[2] == "equal"  # each hart has its own block
 
 
 def test_a_row_whose_own_events_disagree_is_not_scored(tmp_path: Path) -> None:
@@ -174,6 +176,12 @@ def test_imsic_rows_count_broadcasts_and_every_harts_fences(tmp_path: Path) -> N
     mine = [row for row in rows if row.policy == "preventive (imsic)"]
     assert outcome(mine, "ftkr_calls") == (3, 3, "equal")
     assert not [row for row in rows if row.what == "rf_kern"]
+
+
+def test_an_imsic_boot_does_not_tell_its_early_calls_apart(tmp_path: Path) -> None:
+    (tmp_path / "riscv-6.12-mark-smp2-boot.ftrace.txt").write_text(boot_trace(4, 6))
+    rows = judged(tmp_path, preventive(10, workload="boot", ops=1, ipi="imsic", rf_kern=0))
+    assert outcome(rows, "ftkr_calls") == (10, 6, "not scored")
 
 
 def test_a_run_that_ends_in_a_verdict_differs(tmp_path: Path) -> None:
