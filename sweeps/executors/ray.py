@@ -45,6 +45,8 @@ from sweeps.executors.shard import (
 
 CLIENT: Final = "ray://"
 SHARDS_PER_CPU: Final = 2
+DEATHS_MAX: Final = 3
+"""Workers of a cluster also die for reasons of its own: a job is blamed for the third of them."""
 POLL_SECONDS: Final = 0.25
 REACH_SECONDS: Final = 5.0
 PACKAGES: Final = ("pysim", "sweeps")
@@ -160,7 +162,8 @@ class Ray:
         streams = not self._address.startswith(CLIENT)
         task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming" if streams else 1)(
             _serve if streams else _serve_whole)
-        backlog = Backlog(jobs, workers, CAREFUL_JOBS_MAX if streams else 1)
+        backlog = Backlog(jobs, workers, careful_jobs=CAREFUL_JOBS_MAX if streams else 1,
+                          deaths_max=DEATHS_MAX)
         flying: dict[Any, Shard] = {}
         while (backlog and not stop) or flying:
             while backlog and not stop and len(flying) < SHARDS_PER_CPU * workers:

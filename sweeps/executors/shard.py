@@ -4,8 +4,9 @@ A *job* is a question that has no answer yet. A *shard* is a list of jobs that o
 a row, streaming what is finished at least every 100 ms, so that a death costs next to nothing. The
 ``Backlog`` hands out shards, longest predicted jobs first and ever smaller towards the end (guided
 self-scheduling), and takes back what a dead worker left. A shard that killed its worker is asked
-again *carefully*, one batch per job: the first unfinished job of a careful shard is the culprit,
-the others lose nothing. No result depends on how jobs were cut into shards.
+again *carefully*, one batch per job: the first unfinished job of a careful shard is the suspect and
+is asked again alone, the others lose nothing. A suspect over whom a second worker dies is the
+culprit. No result depends on how jobs were cut into shards.
 
 Left out: a time limit per job (a run ends by itself: its work is finite and a fault that is retried
 without end is a verdict), and any knowledge of where workers live.
@@ -146,12 +147,15 @@ class Shard:
 class Backlog:
     """The jobs nobody has been given yet, and what a second per unit of weight has come to.
 
-    Where batches do not survive their worker, ``careful_jobs`` is 1: one suspect a shard.
+    Where batches do not survive their worker, ``careful_jobs`` is 1: one suspect a shard. A job is
+    blamed when ``deaths_max`` workers have died over it; one may be killed by something else.
     """
 
-    def __init__(self, jobs: Iterable[Job], workers: int,
-                 careful_jobs: int = CAREFUL_JOBS_MAX) -> None:
+    def __init__(self, jobs: Iterable[Job], workers: int, *,
+                 careful_jobs: int = CAREFUL_JOBS_MAX, deaths_max: int = 2) -> None:
         self._careful_jobs = careful_jobs
+        self._deaths_max = deaths_max
+        self._deaths: dict[int, int] = {}
         self._waiting = deque(sorted(jobs, key=lambda job: (-job.weight, job.index)))
         self._careful: deque[tuple[Job, ...]] = deque()
         self._weights = {job.index: job.weight for job in self._waiting}
@@ -202,8 +206,12 @@ class Backlog:
         left = [job for job in shard.jobs if job.index in shard.pending]
         culprit: tuple[Done, ...] = ()
         if left and (shard.careful or len(left) == 1):
-            culprit = (Done(left[0].index, error=how),)
-            left = left[1:]
+            suspect, *left = left
+            self._deaths[suspect.index] = self._deaths.get(suspect.index, 0) + 1
+            if self._deaths[suspect.index] >= self._deaths_max:
+                culprit = (Done(suspect.index, error=how),)
+            else:
+                self._careful.append((suspect,))
         suspects, rest = left[:CAREFUL_JOBS_MAX], left[CAREFUL_JOBS_MAX:]
         for at in range(0, len(suspects), self._careful_jobs):
             self._careful.append(tuple(suspects[at:at + self._careful_jobs]))

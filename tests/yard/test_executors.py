@@ -157,7 +157,7 @@ def test_a_lost_machine_blames_nobody_until_the_third_time() -> None:
     assert not backlog
 
 
-def test_a_careful_shard_blames_its_first_unfinished_job() -> None:
+def test_a_careful_shard_suspects_its_first_unfinished_job_and_asks_it_alone() -> None:
     jobs = jobs_of(4)
     backlog = Backlog([], workers=1)
     shard = Shard(jobs, careful=False)
@@ -167,5 +167,16 @@ def test_a_careful_shard_blames_its_first_unfinished_job() -> None:
     assert again.careful
     assert [job.index for job in again.jobs] == [1, 2, 3]
     again.take([Done(1, b"x")])
-    assert [row.index for row in backlog.worker_died(again, "died")] == [2]
-    assert [job.index for job in backlog.next_shard().jobs] == [3]
+    assert backlog.worker_died(again, "died") == ()
+    alone, rest = backlog.next_shard(), backlog.next_shard()
+    assert [[job.index for job in shard.jobs] for shard in (alone, rest)] == [[2], [3]]
+    assert [row.index for row in backlog.worker_died(alone, "died")] == [2]
+
+
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_job_is_blamed_for_so_many_deaths_and_no_fewer(deaths: int) -> None:
+    backlog = Backlog(jobs_of(1), workers=1, deaths_max=deaths)
+    for death in range(1, deaths + 1):
+        rows = backlog.worker_died(backlog.next_shard(), "died")
+        assert len(rows) == (death == deaths)
+    assert not backlog
