@@ -14,7 +14,7 @@ SAN = build/san
 # Every CPython newer than 3.11 that answers: the one abi3 wheel must import there.
 NEWER ?= python3.12 python3.13 python3.14
 
-.PHONY: all build lint warnings test quick san wheel tables goldens clean
+.PHONY: all build lint warnings test quick san wheel tables quickstart goldens clean
 
 all: build lint test
 
@@ -86,6 +86,12 @@ goldens: build
 # docs/tables: what the engine, the policies and the machines say of themselves.
 tables: build
 	$(PYTHON) -m sweeps.reference_tables docs/tables
+
+# The quickstart's tables, and the first of them in the README: 1,440 runs.
+quickstart: build
+	$(PYTHON) -m sweeps.cli sweep quickstart --store build/quickstart.db --format github \
+		> docs/tables/quickstart.md
+	$(PYTHON) -m sweeps.reference_tables readme README.md docs/tables/quickstart.md
 
 clean:
 	rm -rf build dist *.egg-info pysim/_csim* .mypy_cache .ruff_cache .pytest_cache .hypothesis

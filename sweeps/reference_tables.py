@@ -8,6 +8,7 @@ here: the words come from csim.h, from docstrings, and from the sources that pre
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pysim import engine, machines, ops, workloads
+from pysim.errors import InputError
 from pysim.policies import POLICIES
 
 _NOTE: Final = "Written by `make tables` from {subject}; edit that, not this page.\n"
@@ -228,10 +230,26 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
+LEAD: Final = re.compile(r"(?<=<!-- table: lead -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def readme_with_lead(readme: str, quickstart: str) -> str:
+    """Return the README with the quickstart's first table between its marks."""
+    block = re.search(r"^\*\*.*?\n\n(?:\|.*\n)+", quickstart, re.MULTILINE)
+    if block is None or LEAD.search(readme) is None:
+        raise InputError("README.md", "table: lead", "no place for the table, or no table")
+    return LEAD.sub(lambda _: f"\n{block[0]}\n", readme)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Write every page into the folder named; 2 when it is not one folder."""
+    """Write every page into the folder named, or the lead table into a README; 2: neither."""
+    if len(arguments) == 3 and arguments[0] == "readme":
+        readme, quickstart = Path(arguments[1]), Path(arguments[2])
+        readme.write_text(readme_with_lead(readme.read_text(), quickstart.read_text()))
+        return 0
     if len(arguments) != 1:
-        print("usage: python -m sweeps.reference_tables FOLDER", file=sys.stderr)
+        print("usage: python -m sweeps.reference_tables FOLDER | readme README QUICKSTART",
+              file=sys.stderr)
         return 2
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)

@@ -78,3 +78,10 @@ def test_door_paragraphs_finds_what_has_no_comment():
     bare = [name for name, paragraph in door_paragraphs(text) if not paragraph.startswith("/*")]
     assert [name for name, _ in door_paragraphs(text)] == ["csim_a", "csim_b", "csim_c"]
     assert bare == ["csim_c"]
+
+
+def test_the_readme_shows_the_quickstarts_first_table(root):
+    readme = (root / "README.md").read_text()
+    quickstart = (root / "docs" / "tables" / "quickstart.md").read_text()
+    assert reference_tables.readme_with_lead(readme, quickstart) == readme
+    assert "preventive-range" in reference_tables.LEAD.search(readme)[0]
