@@ -4,8 +4,11 @@
  * unless the hart already holds it alone), a load wants a current copy (a transfer when somebody
  * stored since). The transfer itself is a machine parameter.
  *
- * The log is short because only marks younger than the visibility delay can be invisible to
- * somebody: an entry that leaves it is folded into each hart's `aged` time.
+ * Only marks younger than the visibility delay can be invisible to somebody, so a log of the last
+ * ones is enough: a bit is what the youngest visible mark and the hart's last clear make it. An
+ * entry that leaves the log is folded into each hart's `aged` time. Where so many marks are on their
+ * way at once that one leaves before it is visible to all, a still older one that is visible may be
+ * missed for as long.
  */
 #include "mark.h"
 
@@ -24,6 +27,7 @@ void mark_create(struct mark *mark, struct arena *arena, uint32_t words, uint32_
     mark->lines_nr = (all + MARK_LINE_WORDS - 1) / MARK_LINE_WORDS;
     mark->aged_at_cycles = arena_take(arena, harts, sizeof(uint64_t));
     mark->cleared_at_cycles = arena_take(arena, harts, sizeof(uint64_t));
+    mark->cleared_logged = arena_take(arena, harts, sizeof(uint64_t));
     mark->read_bits = arena_take(arena, (size_t)harts * WORD_BITS, 1);
     mark->lines = arena_take(arena, mark->lines_nr, sizeof mark->lines[0]);
     mark->seen = arena_take(arena, (size_t)harts * mark->lines_nr, sizeof(uint64_t));
@@ -60,12 +64,34 @@ static uint32_t load_line(struct mark *mark, uint32_t hart, uint32_t line)
     return 1;
 }
 
-/* The entry about to be overwritten is old enough to be visible to everybody it covers. */
-static void age(struct mark *mark, const struct mark_entry *entry)
+static uint64_t visible_at(const struct mark *mark, const struct mark_entry *entry, uint32_t hart)
 {
+    return entry->at_cycles + (entry->hart == hart ? 0 : mark->visible_after_cycles);
+}
+
+/* Whether the hart's last clear has left this entry. */
+static bool survives(const struct mark *mark, uint64_t number, uint32_t hart)
+{
+    const struct mark_entry *entry = &mark->log[number % MARK_LOG];
+    return number >= mark->cleared_logged[hart] ||
+           visible_at(mark, entry, hart) > mark->cleared_at_cycles[hart];
+}
+
+/* The entry of that number is about to be overwritten. */
+static void age(struct mark *mark, uint64_t number)
+{
+    const struct mark_entry *entry = &mark->log[number % MARK_LOG];
     for (uint32_t hart = 0; hart < mark->harts; hart++)
-        if (covers(entry, hart))
-            mark->aged_at_cycles[hart] = entry->at_cycles + 1;
+        if (covers(entry, hart) && survives(mark, number, hart))
+            mark->aged_at_cycles[hart] = visible_at(mark, entry, hart);
+}
+
+static void clear(struct mark *mark, uint32_t hart, uint64_t at_cycles)
+{
+    mark->cleared_at_cycles[hart] = at_cycles;
+    mark->cleared_logged[hart] = mark->logged;
+    if (mark->aged_at_cycles[hart] <= at_cycles)
+        mark->aged_at_cycles[hart] = 0;
 }
 
 struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, bool own,
@@ -73,7 +99,7 @@ struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, 
 {
     struct mark_entry *entry = &mark->log[mark->logged % MARK_LOG];
     if (mark->logged >= MARK_LOG)
-        age(mark, entry);
+        age(mark, mark->logged - MARK_LOG);
     *entry = (struct mark_entry){.at_cycles = at_cycles, .hart = hart, .first_n = first_n,
                                  .own = own};
     mark->logged++;
@@ -90,18 +116,19 @@ struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, 
 
 static bool bit_at(const struct mark *mark, uint32_t hart, uint64_t at_cycles)
 {
-    uint64_t cleared = mark->cleared_at_cycles[hart];
     uint64_t kept = mark->logged < MARK_LOG ? mark->logged : MARK_LOG;
     for (uint64_t back = 1; back <= kept; back++) {
-        const struct mark_entry *entry = &mark->log[(mark->logged - back) % MARK_LOG];
-        uint64_t delay = entry->hart == hart ? 0 : mark->visible_after_cycles;
-        uint64_t visible = entry->at_cycles + delay;
-        if (covers(entry, hart) && visible <= at_cycles && visible >= cleared)
+        uint64_t number = mark->logged - back;
+        const struct mark_entry *entry = &mark->log[number % MARK_LOG];
+        bool alive = survives(mark, number, hart);
+        if (covers(entry, hart) && alive && visible_at(mark, entry, hart) <= at_cycles)
             return true;
-        if (entry->at_cycles + mark->visible_after_cycles < cleared)
-            return false;
+        if (!alive && entry->at_cycles + mark->visible_after_cycles <=
+                          mark->cleared_at_cycles[hart])
+            return false;                           /* so is every older one */
     }
-    return mark->aged_at_cycles[hart] > cleared;
+    uint64_t aged = mark->aged_at_cycles[hart];
+    return aged != 0 && aged <= at_cycles;
 }
 
 bool mark_test(struct mark *mark, uint32_t hart, uint64_t at_cycles, struct mark_cost *cost)
@@ -119,12 +146,12 @@ struct mark_cost mark_clear(struct mark *mark, uint32_t hart, bool amo, uint32_t
     struct mark_cost cost = {store_line(mark, hart, own_line(hart))};
     bool reaches = hart % WORD_BITS < width;
     if (reaches)
-        mark->cleared_at_cycles[hart] = at_cycles + 1;
+        clear(mark, hart, at_cycles);
     if (amo)
         return cost;
     uint32_t first = hart / WORD_BITS * WORD_BITS;
     for (uint32_t i = 0; i < width && first + i < mark->harts; i++)
         if (!mark->read_bits[(size_t)hart * WORD_BITS + i] && bit_at(mark, first + i, at_cycles))
-            mark->cleared_at_cycles[first + i] = at_cycles + 1;
+            clear(mark, first + i, at_cycles);
     return cost;
 }

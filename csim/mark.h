@@ -2,7 +2,7 @@
  *
  * Marks are a log of when somebody set bits, plus each hart's last clear. A test at t sees the
  * marks visible to that hart by t (own ones at once, others' after the visibility delay); a
- * clear at t never removes a later one. */
+ * clear removes those visible at that time, never a later one. Calls come in the order of time. */
 #ifndef MARK_H
 #define MARK_H
 
@@ -12,7 +12,7 @@
 #include "arena.h"
 #include "csim.h"
 
-enum { MARK_LOG = 64, MARK_LINE_WORDS = 8 };
+enum { MARK_LOG = 1024, MARK_LINE_WORDS = 8 };
 
 struct mark_entry {
     uint64_t at_cycles;
@@ -31,8 +31,9 @@ struct mark {
     uint32_t words, harts;
     struct mark_entry log[MARK_LOG];
     uint64_t logged;           /* ever; the log holds the last MARK_LOG */
-    uint64_t *aged_at_cycles;  /* per hart: its last mark that left the log, +1; 0 = none */
-    uint64_t *cleared_at_cycles; /* per hart: end of its last clear, 0 = never */
+    uint64_t *aged_at_cycles;  /* per hart: when a mark that left the log is visible; 0 = none */
+    uint64_t *cleared_at_cycles; /* per hart: its last clear ... */
+    uint64_t *cleared_logged;  /* ... and `logged` then: later entries are later marks */
     uint8_t *read_bits;        /* per hart pair [reader][bit of the same word], see mark_clear */
     struct mark_line *lines;
     uint32_t lines_nr;
