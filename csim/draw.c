@@ -7,7 +7,7 @@
  *
  * Zipf: beyond the first 64 ranks, ranks that differ by less than a 32nd share the weight of their
  * middle, so a footprint of a million pages takes a few hundred weights; for an exponent s a weight
- * is at most s/64 off.
+ * is at most s/64 off, their sum (s + 1) s / 24576: what the middle leaves of the curve.
  */
 #include "draw.h"
 
@@ -92,10 +92,13 @@ uint64_t draw_interval(uint64_t draw, uint64_t per_tcycle)
     return value == 0 ? 1 : value;
 }
 
-static uint64_t weight(const uint64_t factors[FRACTION_BITS], uint32_t rank,
+/* Of the middle of `ranks` ranks from `rank`; rank 0 weighs 1. */
+static uint64_t weight(const uint64_t factors[FRACTION_BITS], uint32_t rank, uint32_t ranks,
                        uint32_t zipf_permille)
 {
-    u128 exponent = (u128)draw_log2((uint64_t)rank + 1) * zipf_permille / 1000;
+    uint64_t twice = 2 * (uint64_t)rank + ranks + 1;             /* it may lie between two */
+    uint64_t log = draw_log2(twice) - (UINT64_C(1) << FRACTION_BITS);
+    u128 exponent = (u128)log * zipf_permille / 1000;
     return power(factors, (uint64_t)exponent);
 }
 
@@ -113,13 +116,13 @@ void draw_zipf_quantiles(uint32_t *quantiles, uint32_t n, uint32_t pages, uint32
     u128 total = 0;
     for (uint32_t rank = 0, ranks; rank < pages; rank += ranks) {
         ranks = block_ranks(rank, pages);
-        total += (u128)weight(factors, rank + ranks / 2, zipf_permille) * ranks;
+        total += (u128)weight(factors, rank, ranks, zipf_permille) * ranks;
     }
     u128 below = 0;
     uint32_t filled = 0;
     for (uint32_t rank = 0, ranks; rank < pages; rank += ranks) {
         ranks = block_ranks(rank, pages);
-        uint64_t each = weight(factors, rank + ranks / 2, zipf_permille);
+        uint64_t each = weight(factors, rank, ranks, zipf_permille);
         u128 above = below + (u128)each * ranks;
         while (filled < n && (u128)(2 * filled + 1) * total < 2 * above * n) {
             u128 into = (u128)(2 * filled + 1) * total - 2 * below * n;

@@ -47,7 +47,7 @@ class Compiler:
 
     def program(self, source: Path) -> Path:
         made = self.into / source.stem
-        done = self.call(source, *self.objects, "-o", made)
+        done = self.call(source, *self.objects, "-lm", "-o", made)
         assert done.returncode == 0, done.stderr
         return made
 
