@@ -11,6 +11,7 @@
  */
 #include <assert.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "draw.h"
@@ -210,9 +211,15 @@ static enum csim_status count_frames(const struct inputs *in, const struct workl
     return CSIM_OK;
 }
 
-static enum csim_status create_machine(struct csim *sim, const struct inputs *in)
+static enum csim_status create_machine(struct csim *sim, const struct inputs *in,
+                                       struct csim_error *error)
 {
     uint32_t frames_nr = 0;
+    if (sim->workload.drawn_pages > tables_area_pages_max()) {
+        snprintf(error->field, sizeof error->field, "workload.maps_per_tcycle");
+        snprintf(error->reason, sizeof error->reason, "more than 32 GiB mapped or not yet purged");
+        return CSIM_BAD_PARAM;
+    }
     enum csim_status status = count_frames(in, &sim->workload, &frames_nr);
     if (status != CSIM_OK)
         return status;
@@ -240,7 +247,7 @@ enum csim_status csim_create(const struct csim_params *params, const struct csim
     if (status == CSIM_OK)
         status = create_work(out, &in, error);
     if (status == CSIM_OK)
-        status = create_machine(*out, &in);
+        status = create_machine(*out, &in, error);
     if (status != CSIM_OK && *out != 0) {
         csim_destroy(*out);
         *out = 0;

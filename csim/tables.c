@@ -3,7 +3,8 @@
  *
  * Root entries of the areas that mappings come and go in are filled from the start, as Linux does
  * since 6.5 (7d3332be011e, pgtable_cache_init), so a walk can find an invalid entry at most one
- * level below the root. The harts' own stacks lie in the vmalloc area, 1 GiB past its start.
+ * level below the root. The harts' own stacks lie in the vmalloc area, 32 GiB past its start: in the
+ * middle of Sv39's.
  */
 #include "tables.h"
 
@@ -11,7 +12,7 @@
 
 #include "rv.h"
 
-enum { HOME_OFFSET_PAGES = 1 << 18, HOME_PAGES = 4, HOME_STRIDE_PAGES = 8, PAGES_2M = 512 };
+enum { HOME_OFFSET_PAGES = 1 << 23, HOME_PAGES = 4, HOME_STRIDE_PAGES = 8, PAGES_2M = 512 };
 
 #define KERNEL_BITS                                                                                \
     (RV_PTE_V | RV_PTE_R | RV_PTE_W | RV_PTE_X | RV_PTE_G | RV_PTE_A | RV_PTE_D)
@@ -94,6 +95,22 @@ uint32_t tables_frames_max(const struct csim_params *params, const struct csim_l
     return (uint32_t)frames;
 }
 
+uint64_t tables_area_pages_max(void) { return HOME_OFFSET_PAGES; }
+
+static uint64_t own_first(const struct csim_layout *layout)
+{
+    return layout->vmalloc_first + ((uint64_t)HOME_OFFSET_PAGES << PAGE_SHIFT);
+}
+
+bool tables_has_own(const struct csim_params *params, uint64_t va, uint32_t pages)
+{
+    struct csim_layout layout;
+    csim_layout(params->machine.levels, &layout);
+    uint64_t each = HOME_STRIDE_PAGES + 2 * (uint64_t)NESTED_PAGES;
+    uint64_t first = own_first(&layout), end = first + (params->harts * each << PAGE_SHIFT);
+    return va < end && va + ((uint64_t)pages << PAGE_SHIFT) > first;
+}
+
 static uint32_t whole_2m(uint32_t pages) { return (pages + PAGES_2M - 1) / PAGES_2M * PAGES_2M; }
 
 static void map(struct world *world, uint64_t va, uint32_t pages, uint32_t level, uint64_t bits)
@@ -111,7 +128,7 @@ void tables_fill(struct world *world, const struct workload *workload)
     map(world, l->linear_first, whole_2m(w->linear_pages), 1, KERNEL_BITS);
     world->layout.user_first = user;
     map(world, user, w->user_pages, 0, USER_BITS);
-    uint64_t home = l->vmalloc_first + ((uint64_t)HOME_OFFSET_PAGES << PAGE_SHIFT);
+    uint64_t home = own_first(l);
     uint64_t stride = (uint64_t)HOME_STRIDE_PAGES << PAGE_SHIFT;
     uint64_t nested = home + stride * world->harts_nr;
     for (uint32_t id = 0; id < world->harts_nr; id++) {

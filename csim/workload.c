@@ -493,6 +493,7 @@ void workload_create(struct workload *workload, struct arena *arena,
         workload->gates[gate] = gates[gate];
     maker.purge_gate = new_gate(&maker);
     live(&maker, lives);
+    workload->drawn_pages = maker.vmap.end_page;
     for (uint32_t hart = 0; hart < params->harts; hart++) {
         ticks(&maker, hart);
         interrupts(&maker, hart);

@@ -18,6 +18,7 @@ struct workload {
     uint32_t gates_nr, gates_room;
     uint64_t stack_cache_hits;
     uint64_t area_pages;        /* vmalloc area used at most */
+    uint64_t drawn_pages;       /* of it by drawn maps */
     uint64_t digest;
 };
 
