@@ -6,9 +6,9 @@
  *
  * Only marks younger than the visibility delay can be invisible to somebody, so a log of the last
  * ones is enough: a bit is what the youngest visible mark and the hart's last clear make it. An
- * entry that leaves the log is folded into each hart's `aged` time. Where so many marks are on their
- * way at once that one leaves before it is visible to all, a still older one that is visible may be
- * missed for as long.
+ * entry that leaves the log is folded into each hart's `aged` time. Where so many marks are on
+ * their way at once that one leaves before it is visible to all, a still older one that is visible
+ * may be missed for as long.
  */
 #include "mark.h"
 

@@ -3,8 +3,8 @@
  *
  * Root entries of the areas that mappings come and go in are filled from the start, as Linux does
  * since 6.5 (7d3332be011e, pgtable_cache_init), so a walk can find an invalid entry at most one
- * level below the root. The harts' own stacks lie in the vmalloc area, 32 GiB past its start: in the
- * middle of Sv39's.
+ * level below the root. The harts' own stacks lie in the vmalloc area, 32 GiB past its start: in
+ * the middle of Sv39's.
  */
 #include "tables.h"
 

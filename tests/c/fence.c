@@ -1,4 +1,4 @@
-/* One hart's fences: how many sfence.vma of which form, what they cost, on whose behalf they drop. */
+/* One hart's fences: how many sfence.vma of which form, what they cost, for whom they drop. */
 #include <stdlib.h>
 
 #include "fence.h"

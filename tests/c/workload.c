@@ -114,7 +114,8 @@ static void check_gates(struct table *table, const char *name, const struct work
 }
 
 /* Every use of a mapping waits for its MAP, and its UNMAP for a later FORGET of every hart that
- * used it. Addresses come again after a purge: the life of one MAP ends at the next of its range. */
+ * used it. Addresses come again after a purge: the life of one MAP ends at the next of its
+ * range. */
 static void check_life(struct table *table, const char *name, const struct workload *work,
                        const struct csim_item *map)
 {
