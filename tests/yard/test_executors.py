@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,14 +74,12 @@ def test_all_jobs_may_crash() -> None:
 @pytest.mark.parametrize("make", [Processes, Threads])
 def test_stop_drains_what_is_under_way(make: Callable[..., Executor]) -> None:
     jobs, stop = jobs_of(400), Stop()
-    begun = time.monotonic()
     found: dict[int, Done] = {}
     for batch in make(2, asks.slow)(jobs, stop=stop):
         found |= {row.index: row for row in batch.rows}
         stop.level = 1
     assert 0 < len(found) < 100
     assert not [row for row in found.values() if row.error]
-    assert time.monotonic() - begun < 3
 
 
 def test_workers_import_what_the_driver_imports(tmp_path: Path) -> None:
@@ -105,31 +101,6 @@ def test_workers_import_what_the_driver_imports(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], cwd=tmp_path, check=True, text=True,
                           capture_output=True)
     assert (done.stdout, done.stderr) == ("True\n", "")
-
-
-def test_processes_start_in_a_third_of_a_second() -> None:
-    """Measured in a fresh interpreter: the smallest of five starts, first answer included.
-
-    On a busy machine the bar is 15 starts of a bare Python, measured beside (quiet: 20 ms each).
-    """
-    code = ("import time, asks; from sweeps.executors.local import Processes\n"
-            "from sweeps.executors.shard import Job, Stop\n"
-            "t = time.monotonic()\n"
-            "next(iter(Processes(2, asks.hashing)([Job(0, asks.question(0))], stop=Stop())))\n"
-            "print(time.monotonic() - t)")
-    path = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    taken, bare = [], []
-    for _ in range(5):
-        done = subprocess.run([sys.executable, "-c", path + code], check=True, text=True,
-                              capture_output=True)
-        taken.append(float(done.stdout))
-        begun = time.monotonic()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-        bare.append(time.monotonic() - begun)
-    slow = min(taken) >= max(0.3, 15 * min(bare))
-    if slow and os.getloadavg()[0] > len(os.sched_getaffinity(0)):
-        pytest.skip(f"THIS MACHINE IS BUSY: starts took {taken} s, bare ones {bare} s")
-    assert not slow, (taken, bare)
 
 
 def test_shards_shrink_towards_the_end_and_start_with_the_heaviest() -> None:
