@@ -12,6 +12,7 @@ import os
 import shlex
 import subprocess
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,18 @@ class Compiler:
         if self.call(probe, "-o", into / "probe").returncode:
             warnings.warn("no sanitizers here: C tests run without them", stacklevel=1)
             self.sanitizers = []
-        for source in sorted(root.glob("csim/*.c")):
-            done = self.call("-c", source, "-o", into / f"{source.stem}.o")
-            assert done.returncode == 0, done.stderr
-        self.objects = sorted(into.glob("*.o"))
+        with ThreadPoolExecutor(os.cpu_count()) as together:
+            self.objects = sorted(together.map(self.object, root.glob("csim/*.c")))
 
     def call(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [*self.cc, *FLAGS, *WARNINGS, *self.sanitizers, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, cwd=self.root, check=False)
+
+    def object(self, source: Path) -> Path:
+        made = self.into / f"{source.stem}.o"
+        done = self.call("-c", source, "-o", made)
+        assert done.returncode == 0, done.stderr
+        return made
 
     def program(self, source: Path) -> Path:
         made = self.into / source.stem

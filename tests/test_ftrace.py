@@ -342,6 +342,7 @@ def test_recorded_traces_load_with_the_counts_of_a_plain_search(shared: Path) ->
         assert not found.tally.out_of_order
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_read_in_bounded_memory(tmp_path: Path) -> None:
     """200,000 events nobody knows leave nothing behind but their count."""
     path = tmp_path / "long"

@@ -11,10 +11,6 @@ import pytest
 from pysim import counters, engine, machines, policies, scenario, workloads
 from pysim.errors import EngineError, StoppedError
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(engine.lib, "csim_create"), reason="the engine cannot run yet"
-)
-
 
 def _question(**values: Any) -> engine.Question:
     base = {"policy": "mark-7.2", "machine": "rocket", "harts": 2,
@@ -67,7 +63,10 @@ def test_every_policy_on_every_machine_is_accounted_for(policy: str, machine: st
     assert engine.Result.from_record(result.record()) == result
 
 
-@pytest.mark.parametrize("workload", workloads.WORKLOADS)
+@pytest.mark.parametrize("workload", [
+    pytest.param(name, marks=pytest.mark.slow if workloads.load(name).kind == "replay" else ())
+    for name in workloads.WORKLOADS
+])
 def test_the_work_is_the_same_for_every_policy(workload: str) -> None:
     drawn = workloads.load(workload).kind == "synthetic"
     change = {"inherit": workload} | ({"duration_ms": 1} if drawn else {})

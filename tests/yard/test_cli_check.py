@@ -110,6 +110,7 @@ def test_timeline_is_a_chrome_trace(tmp_path):
     assert child.returncode == 2
 
 
+@pytest.mark.slow
 def test_output_is_the_same_for_any_hash_seed():
     """Address-space layout differs between processes anyway."""
     one = checked("mark-7.2", "--scenario", "map2", "--harts", "3", status=1)
