@@ -36,8 +36,10 @@ struct csim_explore {
     uint64_t memory_bytes;
     struct explore_model model;
     struct explore_table table;
-    struct explore_state base, work;
-    uint64_t record[EXPLORE_RECORD_WORDS_MAX];
+    struct explore_state state;      /* being expanded; a transition is taken in it, then undone */
+    uint64_t record[EXPLORE_RECORD_WORDS_MAX]; /* its record */
+    struct explore_piece pieces[EXPLORE_HARTS]; /* where its harts lie in it */
+    uint32_t changed;                /* harts that a transition changed and nobody put back */
     uint16_t path[PATH_MAX];    /* the counterexample, in the harts of the question */
     uint32_t path_nr;
     uint32_t property;
@@ -60,12 +62,28 @@ struct search {
 
 /* ---- one state ------------------------------------------------------------------------------- */
 
-/* Of a state, ex->base, that many steps from the start. */
+/* Makes a record's state the one to expand. */
+static void load(struct csim_explore *ex, const uint64_t *record)
+{
+    memcpy(ex->record, record, (record[0] >> 56) * sizeof *record);
+    explore_canon_unpack(&ex->model, ex->record, &ex->state, ex->pieces);
+    ex->changed = 0;
+}
+
+/* Undoes the transition taken last. */
+static void put_back(struct csim_explore *ex)
+{
+    if (ex->changed != 0)
+        explore_canon_restore(&ex->model, ex->record, ex->pieces, ex->changed, &ex->state);
+    ex->changed = 0;
+}
+
+/* Of ex->state, that many steps from the start. */
 static void note_s5(struct search *search, uint32_t length)
 {
     struct csim_explore *ex = search->explore;
     if (search->result->s5_length == UINT32_MAX && ex->model.ghosts &&
-        explore_memory_breaks_s5(&ex->model, &ex->base))
+        explore_memory_breaks_s5(&ex->model, &ex->state))
         search->result->s5_length = length;
 }
 
@@ -90,54 +108,62 @@ static bool fits(struct search *search, bool stored)
     return stored;
 }
 
-/* Offers ex->work to the table; false: it is full. */
+/* Offers ex->state, which differs from its record in the harts ex->changed; false: it is full. */
 static bool offer(struct search *search, uint32_t parent, uint16_t label)
 {
     struct csim_explore *ex = search->explore;
     uint8_t order[EXPLORE_HARTS];
     uint64_t *record = explore_table_room(&ex->table);
-    uint32_t length = explore_canon_pack(&ex->model, &ex->work, record, order);
+    uint32_t length =
+        explore_canon_pack(&ex->model, &ex->state, ex->pieces, ex->changed, record, order);
     return fits(search, explore_table_offer(&ex->table, length, parent, label));
 }
 
-/* Takes one transition out of ex->base; false: a limit was reached. */
+/* Takes one transition out of ex->state; false: a limit was reached. */
 static bool follow(struct search *search, uint16_t label)
 {
     struct csim_explore *ex = search->explore;
-    explore_canon_copy(&ex->model, &ex->work, &ex->base);
+    put_back(ex);
+    ex->changed = explore_step_reach(&ex->model, &ex->state, label);
     uint32_t kind = explore_label_kind(label);
     search->stuck &= kind == CSIM_EXPLORE_FILL || kind == CSIM_EXPLORE_EVICT;
     search->result->transitions++;
-    enum explore_outcome outcome = explore_step_take(&ex->model, &ex->work, label);
-    if (outcome == EXPLORE_FINE)
-        return offer(search, search->number, label);
-    if (outcome == EXPLORE_NO_ROOM) {
+    enum explore_outcome outcome = explore_step_take(&ex->model, &ex->state, label);
+    bool more = true;
+    if (outcome == EXPLORE_FINE) {
+        more = offer(search, search->number, label);
+    } else if (outcome == EXPLORE_NO_ROOM) {
         search->result->limit = CSIM_EXPLORE_STORES;
-        return false;
+        more = false;
+    } else {
+        note_violation(search, property_of(outcome), label);
     }
-    note_violation(search, property_of(outcome), label);
-    return true;
+    return more;
 }
 
-/* Expands ex->base; false: a limit was reached. */
+/* Expands ex->state; false: a limit was reached. */
 static bool expand(struct search *search)
 {
     struct csim_explore *ex = search->explore;
     const struct explore_model *m = &ex->model;
     uint16_t labels[EXPLORE_LABELS_MAX];
-    for (uint32_t h = 0; m->eager && h < m->q.harts; h++) {
-        if (explore_step_eager(m, &ex->base, h))
+    struct explore_rest rests[EXPLORE_HARTS];
+    for (uint32_t h = 0; h < m->q.harts; h++) {
+        explore_control_rest(m, &ex->state, h, &rests[h]);
+        if (m->eager && explore_step_eager(m, &ex->state, h, &rests[h]))
             return follow(search, explore_label_make(h, CSIM_EXPLORE_STEP, 0));
     }
     search->stuck = true;
     for (uint32_t h = 0; h < m->q.harts; h++) {
-        uint32_t nr = explore_step_labels(m, &ex->base, h, labels);
+        put_back(ex);
+        uint32_t nr = explore_step_labels(m, &ex->state, h, &rests[h], labels);
         for (uint32_t i = 0; i < nr; i++) {
             if (!follow(search, labels[i]))
                 return false;
         }
     }
-    if (search->stuck && m->q.chaos == UINT32_MAX && !explore_step_finished(m, &ex->base))
+    put_back(ex);
+    if (search->stuck && m->q.chaos == UINT32_MAX && !explore_step_finished(m, &ex->state))
         note_violation(search, CSIM_EXPLORE_DL, 0);
     return true;
 }
@@ -170,15 +196,15 @@ static bool rebuild(struct csim_explore *ex, const struct found *found)
         ex->path[--at] = ex->table.labels[n];
     assert(at == 0);
     uint8_t names[EXPLORE_HARTS], order[EXPLORE_HARTS], next[EXPLORE_HARTS];
-    explore_step_start(m, &ex->work);
-    explore_canon_pack(m, &ex->work, ex->record, names);
+    explore_step_start(m, &ex->state);
+    explore_canon_pack(m, &ex->state, NULL, m->all, ex->record, names);
     for (uint32_t i = 0; i < nr; i++) {
-        explore_canon_unpack(m, ex->record, &ex->work);
+        explore_canon_unpack(m, ex->record, &ex->state, ex->pieces);
         uint16_t label = ex->path[i];
         ex->path[i] = renamed(label, names);
-        if (explore_step_take(m, &ex->work, label) != EXPLORE_FINE)
+        if (explore_step_take(m, &ex->state, label) != EXPLORE_FINE)
             break;
-        explore_canon_pack(m, &ex->work, ex->record, order);
+        explore_canon_pack(m, &ex->state, NULL, m->all, ex->record, order);
         for (uint32_t h = 0; h < m->q.harts; h++)
             next[h] = names[order[h]];
         memcpy(names, next, m->q.harts);
@@ -191,10 +217,10 @@ uint32_t csim_explore_trace(struct csim_explore *explore, struct csim_explore_st
                             uint32_t room)
 {
     const struct explore_model *m = &explore->model;
-    explore_step_start(m, &explore->work);
+    explore_step_start(m, &explore->state);
     for (uint32_t i = 0; i < explore->path_nr && i < room; i++) {
-        explore_describe(m, &explore->work, explore->path[i], &steps[i]);
-        enum explore_outcome outcome = explore_step_take(m, &explore->work, explore->path[i]);
+        explore_describe(m, &explore->state, explore->path[i], &steps[i]);
+        enum explore_outcome outcome = explore_step_take(m, &explore->state, explore->path[i]);
         steps[i].property = CSIM_EXPLORE_NONE;
         if (outcome != EXPLORE_FINE)
             steps[i].property = (uint8_t)property_of(outcome);
@@ -202,37 +228,47 @@ uint32_t csim_explore_trace(struct csim_explore *explore, struct csim_explore_st
             steps[i].property = CSIM_EXPLORE_DL;
     }
     for (uint32_t h = 0; h < m->q.harts && explore->path_nr + h < room; h++)
-        explore_describe(m, &explore->work, explore_label_make(h, CSIM_EXPLORE_STEP, 0),
+        explore_describe(m, &explore->state, explore_label_make(h, CSIM_EXPLORE_STEP, 0),
                          &steps[explore->path_nr + h]);
     return explore->path_nr;
 }
 
 /* ---- for those who drive the machine themselves ---------------------------------------------- */
 
+/* The transitions of a hart, wherever it rests; `labels` has EXPLORE_LABELS_MAX. */
+static uint32_t labels_of(struct csim_explore *ex, uint32_t h, uint16_t *labels)
+{
+    struct explore_rest rest;
+    if (h >= ex->model.q.harts)
+        return 0;
+    explore_control_rest(&ex->model, &ex->state, h, &rest);
+    return explore_step_labels(&ex->model, &ex->state, h, &rest, labels);
+}
+
 uint32_t csim_explore_follow(struct csim_explore *explore, const struct csim_explore_move *moves,
                              uint32_t moves_nr, struct csim_explore_move *next, uint32_t room)
 {
     const struct explore_model *m = &explore->model;
     uint16_t labels[EXPLORE_LABELS_MAX];
-    explore_step_start(m, &explore->base);
+    explore_step_start(m, &explore->state);
     for (uint32_t i = 0; i < moves_nr; i++) {
         uint16_t label = explore_label_make(moves[i].hart, moves[i].kind, moves[i].arg);
-        uint32_t nr = moves[i].hart < m->q.harts
-                          ? explore_step_labels(m, &explore->base, moves[i].hart, labels) : 0;
+        uint32_t nr = labels_of(explore, moves[i].hart, labels);
         bool possible = false;
         for (uint32_t j = 0; j < nr; j++)
             possible |= labels[j] == label;
-        if (!possible || explore_step_take(m, &explore->base, label) != EXPLORE_FINE)
+        if (!possible || explore_step_take(m, &explore->state, label) != EXPLORE_FINE)
             return UINT32_MAX;
     }
     uint32_t found = 0;
     for (uint32_t h = 0; h < m->q.harts; h++) {
-        uint32_t nr = explore_step_labels(m, &explore->base, h, labels);
+        uint32_t nr = labels_of(explore, h, labels);
         for (uint32_t i = 0; i < nr; i++, found++) {
             if (found >= room)
                 continue;
-            explore_canon_copy(m, &explore->work, &explore->base);
-            enum explore_outcome outcome = explore_step_take(m, &explore->work, labels[i]);
+            struct explore_state after;
+            explore_canon_copy(m, &after, &explore->state);
+            enum explore_outcome outcome = explore_step_take(m, &after, labels[i]);
             bool fine = outcome == EXPLORE_FINE || outcome == EXPLORE_NO_ROOM;
             next[found].hart = (uint8_t)h;
             next[found].kind = (uint8_t)explore_label_kind(labels[i]);
@@ -251,7 +287,7 @@ static void note_s5_beyond(struct search *search)
     struct csim_explore *ex = search->explore;
     explore_table_flush(&ex->table);
     for (const uint64_t *record; (record = explore_table_take(&ex->table)) != NULL;) {
-        explore_canon_unpack(&ex->model, record, &ex->base);
+        load(ex, record);
         note_s5(search, search->result->depth + 1);
     }
 }
@@ -287,7 +323,7 @@ static bool expand_level(struct search *search, const volatile int *stop)
             search->result->limit = CSIM_EXPLORE_INTERRUPTED;
             return false;
         }
-        explore_canon_unpack(&ex->model, explore_table_take(&ex->table), &ex->base);
+        load(ex, explore_table_take(&ex->table));
         note_s5(search, search->result->depth);
         if (!expand(search))
             return false;
@@ -302,12 +338,13 @@ static void run(struct csim_explore *ex, bool exact, bool eager, const volatile 
     struct search search = {.explore = ex, .result = result};
     memset(result, 0, sizeof *result);
     result->s5_length = UINT32_MAX;
-    result->symmetric = m->symmetric;
+    result->symmetric = m->members_nr;
     result->eager = eager;
     m->eager = eager;
     explore_table_open(&ex->table, ex->memory, ex->memory_bytes, m->q.max_states, m->q.hash_seed,
                        exact);
-    explore_step_start(m, &ex->work);
+    explore_step_start(m, &ex->state);
+    ex->changed = m->all;
     bool more = offer(&search, EXPLORE_NO_STATE, 0);
     while (more) {
         more = fits(&search, explore_table_flush(&ex->table)) && expand_level(&search, stop);

@@ -55,7 +55,8 @@ static bool same_script(const struct explore_model *m, uint32_t a, uint32_t b)
 void explore_canon_group(struct explore_model *m, bool wanted)
 {
     memset(m->group, 255, sizeof m->group);
-    m->symmetric = 0;
+    m->members_nr = 0;
+    m->grouped = 0;
     if (!wanted || m->q.object != UINT32_MAX)
         return;
     for (uint32_t a = 0; a < m->q.harts; a++) {
@@ -64,29 +65,19 @@ void explore_canon_group(struct explore_model *m, bool wanted)
         for (uint32_t b = a + 1; b < m->q.harts; b++) {
             if (is_named(m, b) || !same_script(m, a, b) || !same_bits(m, a, b))
                 continue;
-            m->symmetric += m->group[a] == 255 ? 2 : 1;
+            if (m->group[a] == 255)
+                m->members[m->members_nr++] = (uint8_t)a;
+            m->members[m->members_nr++] = (uint8_t)b;
             m->group[a] = m->group[b] = (uint8_t)a;
+            m->grouped |= (uint8_t)(1u << a | 1u << b);
         }
     }
 }
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
-/* epoch 4 bits, place 5, value 6, keep 6, covers 10 */
-static uint64_t store_bits(const struct explore_store *store)
-{
-    return (uint64_t)(store->epoch | (uint32_t)store->place << 4 | (uint32_t)store->value << 9 |
-                      (uint32_t)store->keep << 15 | (uint32_t)store->covers << 21);
-}
-
-static struct explore_store bits_store(uint64_t bits)
-{
-    return (struct explore_store){.epoch = (uint8_t)(bits & 15),
-                                  .place = (uint8_t)(bits >> 4 & 31),
-                                  .value = (uint8_t)(bits >> 9 & 63),
-                                  .keep = (uint8_t)(bits >> 15 & 63),
-                                  .covers = (uint16_t)(bits >> 21 & 1023)};
-}
+/* Words of a hart that are copied without asking whether it has them. */
+enum { EXPLORE_HEAD_WORDS = 4 };
 
 static uint64_t control_bits(const struct explore_hart *hart)
 {
@@ -94,8 +85,6 @@ static uint64_t control_bits(const struct explore_hart *hart)
     memcpy(&word, hart, sizeof word);
     return word;
 }
-
-enum { HART_WORDS_MAX = 4 + 2 * EXPLORE_FRAMES + EXPLORE_STORES / 2 };
 
 static uint32_t pack_hart(const struct explore_model *m, const struct explore_hart *hart,
                           uint64_t *out)
@@ -114,10 +103,8 @@ static uint32_t pack_hart(const struct explore_model *m, const struct explore_ha
         if (m->wide_frames)
             out[nr++] = words[1];
     }
-    for (uint32_t i = 0; i < hart->stores_nr; i += 2) {
-        uint64_t second = i + 1 < hart->stores_nr ? store_bits(&hart->stores[i + 1]) : 0;
-        out[nr++] = store_bits(&hart->stores[i]) | second << 32;
-    }
+    for (uint32_t i = 0; i < hart->stores_nr; i++)
+        memcpy(&out[nr++], &hart->stores[i], sizeof hart->stores[0]);
     return nr;
 }
 
@@ -137,12 +124,8 @@ static uint32_t unpack_hart(const struct explore_model *m, const uint64_t *in,
             words[1] = in[nr++];
         memcpy(&hart->frames[i], words, sizeof words);
     }
-    for (uint32_t i = 0; i < hart->stores_nr; i += 2) {
-        uint64_t bits = in[nr++];
-        hart->stores[i] = bits_store(bits & UINT32_MAX);
-        if (i + 1 < hart->stores_nr)
-            hart->stores[i + 1] = bits_store(bits >> 32);
-    }
+    for (uint32_t i = 0; i < hart->stores_nr; i++)
+        memcpy(&hart->stores[i], &in[nr++], sizeof hart->stores[0]);
     return nr;
 }
 
@@ -176,52 +159,43 @@ static void rename_hart(struct explore_hart *hart, const uint8_t rank[EXPLORE_HA
     }
 }
 
+static int compare(const struct explore_piece *a, const struct explore_piece *b)
+{
+    if (a->words[0] != b->words[0]) /* it nearly always does */
+        return a->words[0] < b->words[0] ? -1 : 1;
+    uint32_t shorter = a->length < b->length ? a->length : b->length;
+    for (uint32_t i = 1; i < shorter; i++) {
+        if (a->words[i] != b->words[i])
+            return a->words[i] < b->words[i] ? -1 : 1;
+    }
+    return a->length < b->length ? -1 : a->length > b->length;
+}
+
 /* Sorts the places of each group by record; true if anybody moved. */
-static bool sort_harts(const struct explore_model *m, uint64_t words[][HART_WORDS_MAX],
-                       const uint32_t *lengths, uint8_t order[EXPLORE_HARTS])
+static bool sort_harts(const struct explore_model *m, const struct explore_piece *pieces,
+                       uint8_t order[EXPLORE_HARTS])
 {
     bool moved = false;
-    for (uint32_t i = 1; i < m->q.harts; i++) {
-        if (m->group[i] == 255)
-            continue;
-        /* places of the same group below i are sorted already */
-        uint32_t place = i;
-        for (uint32_t j = i; j-- > m->group[i];) {
-            if (m->group[j] != m->group[i])
-                continue;
-            uint32_t a = order[j], b = order[place];
-            uint32_t shorter = lengths[a] < lengths[b] ? lengths[a] : lengths[b];
-            int difference = memcmp(words[a], words[b], shorter * sizeof words[a][0]);
-            if (difference < 0 || (difference == 0 && lengths[a] <= lengths[b]))
+    for (uint32_t i = 1; i < m->members_nr; i++) {
+        /* members of one group follow each other; those before i are sorted */
+        for (uint32_t j = i; j > 0; j--) {
+            uint32_t low = m->members[j - 1], high = m->members[j];
+            uint8_t a = order[low], b = order[high];
+            if (m->group[low] != m->group[high] || compare(&pieces[a], &pieces[b]) <= 0)
                 break;
-            order[j] = (uint8_t)b;
-            order[place] = (uint8_t)a;
-            place = j;
+            order[low] = b;
+            order[high] = a;
             moved = true;
         }
     }
     return moved;
 }
 
-static bool has_names(const struct explore_model *m, const struct explore_state *s)
-{
-    if (m->wide_frames)
-        return true;
-    for (uint32_t h = 0; h < m->q.harts; h++) {
-        for (uint32_t i = 0; i < s->hart[h].stores_nr; i++) {
-            const struct explore_store *store = &s->hart[h].stores[i];
-            if (store->place >= EXPLORE_AT_MARK && store->place < EXPLORE_AT_FLAG &&
-                store->value != m->all)
-                return true;
-        }
-    }
-    return false;
-}
-
-/* The words of renamed harts, in place of those packed under their old names. */
-static void repack_renamed(const struct explore_model *m, const struct explore_state *s,
-                           const uint8_t order[EXPLORE_HARTS], uint64_t words[][HART_WORDS_MAX],
-                           uint32_t *lengths)
+/* Packs every hart under the names of its new place. */
+static void pack_renamed(const struct explore_model *m, const struct explore_state *s,
+                         const uint8_t order[EXPLORE_HARTS],
+                         uint64_t words[EXPLORE_HARTS][EXPLORE_HART_WORDS],
+                         struct explore_piece *pieces)
 {
     uint8_t rank[EXPLORE_HARTS] = {0, 1, 2, 3, 4, 5};
     for (uint32_t i = 0; i < m->q.harts; i++)
@@ -229,65 +203,87 @@ static void repack_renamed(const struct explore_model *m, const struct explore_s
     for (uint32_t h = 0; h < m->q.harts; h++) {
         struct explore_hart hart = s->hart[h];
         rename_hart(&hart, rank);
-        lengths[h] = pack_hart(m, &hart, words[h]);
+        pieces[h] = (struct explore_piece){words[h], pack_hart(m, &hart, words[h])};
     }
 }
 
-uint32_t explore_canon_pack(const struct explore_model *m, const struct explore_state *s,
-                            uint64_t *record, uint8_t order[EXPLORE_HARTS])
+static uint32_t pack_shared(const struct explore_model *m, const struct explore_state *s,
+                            uint64_t *record)
 {
-    uint64_t words[EXPLORE_HARTS][HART_WORDS_MAX];
-    uint32_t lengths[EXPLORE_HARTS];
+    record[0] = (uint64_t)s->table << 32 | s->leaf;
+    record[1] = s->flags;
+    if (!m->ghosts)
+        return 2;
+    memcpy(&record[2], s->covered, sizeof record[2]);
+    return 3;
+}
+
+static uint32_t unpack_shared(const struct explore_model *m, const uint64_t *record,
+                              struct explore_state *s)
+{
+    s->leaf = (uint32_t)record[0];
+    s->table = (uint8_t)(record[0] >> 32 & 1);
+    s->flags = record[1];
+    if (!m->ghosts)
+        return 2;
+    memcpy(s->covered, &record[2], sizeof record[2]);
+    return 3;
+}
+
+uint32_t explore_canon_pack(const struct explore_model *m, const struct explore_state *s,
+                            const struct explore_piece *pieces, uint32_t changed, uint64_t *record,
+                            uint8_t order[EXPLORE_HARTS])
+{
+    uint64_t words[EXPLORE_HARTS][EXPLORE_HART_WORDS];
+    struct explore_piece now[EXPLORE_HARTS];
     for (uint32_t h = 0; h < m->q.harts; h++) {
         order[h] = (uint8_t)h;
-        lengths[h] = pack_hart(m, &s->hart[h], words[h]);
+        if ((changed >> h & 1) != 0)
+            now[h] = (struct explore_piece){words[h], pack_hart(m, &s->hart[h], words[h])};
+        else
+            now[h] = pieces[h];
     }
-    if (m->symmetric != 0 && sort_harts(m, words, lengths, order) && has_names(m, s))
-        repack_renamed(m, s, order, words, lengths);
-    uint32_t nr = 1;
-    record[nr++] = s->flags;
-    if (m->ghosts) {
-        record[nr] = 0;
-        for (uint32_t mark = 0; mark < CSIM_MARKS_MAX; mark++)
-            record[nr] |= (uint64_t)s->covered[mark] << (16 * mark);
-        nr++;
-    }
+    if ((changed & m->grouped) != 0 && sort_harts(m, now, order) && m->names)
+        pack_renamed(m, s, order, words, now);
+    uint32_t nr = pack_shared(m, s, record);
     for (uint32_t i = 0; i < m->q.harts; i++) {
-        uint32_t h = order[i];
-        memcpy(record + nr, words[h], lengths[h] * sizeof words[h][0]);
-        nr += lengths[h];
+        const struct explore_piece *piece = &now[order[i]];
+        /* few are longer, and those before have room for all of this */
+        memcpy(record + nr, piece->words, EXPLORE_HEAD_WORDS * sizeof *record);
+        for (uint32_t j = EXPLORE_HEAD_WORDS; j < piece->length; j++)
+            record[nr + j] = piece->words[j];
+        nr += piece->length;
     }
     assert(nr < 256);
-    record[0] = (uint64_t)nr << 56 | (uint64_t)s->table << 32 | s->leaf;
+    record[0] |= (uint64_t)nr << 56;
     return nr;
+}
+
+void explore_canon_unpack(const struct explore_model *m, const uint64_t *record,
+                          struct explore_state *s, struct explore_piece pieces[EXPLORE_HARTS])
+{
+    memset(s, 0, offsetof(struct explore_state, hart));
+    uint32_t nr = unpack_shared(m, record, s);
+    for (uint32_t h = 0; h < m->q.harts; h++) {
+        uint32_t length = unpack_hart(m, record + nr, &s->hart[h]);
+        pieces[h] = (struct explore_piece){record + nr, length};
+        nr += length;
+    }
+}
+
+void explore_canon_restore(const struct explore_model *m, const uint64_t *record,
+                           const struct explore_piece pieces[EXPLORE_HARTS], uint32_t changed,
+                           struct explore_state *s)
+{
+    unpack_shared(m, record, s);
+    for (uint32_t h = 0; h < m->q.harts; h++) {
+        if ((changed >> h & 1) != 0)
+            unpack_hart(m, pieces[h].words, &s->hart[h]);
+    }
 }
 
 void explore_canon_copy(const struct explore_model *m, struct explore_state *to,
                         const struct explore_state *from)
 {
-    memcpy(to, from, offsetof(struct explore_state, hart));
-    for (uint32_t h = 0; h < m->q.harts; h++) {
-        const struct explore_hart *a = &from->hart[h];
-        struct explore_hart *b = &to->hart[h];
-        memcpy(b, a, offsetof(struct explore_hart, frames));
-        for (uint32_t i = 0; i < a->frames_nr; i++)
-            b->frames[i] = a->frames[i];
-        for (uint32_t i = 0; i < a->stores_nr; i++)
-            b->stores[i] = a->stores[i];
-    }
-}
-
-void explore_canon_unpack(const struct explore_model *m, const uint64_t *record,
-                          struct explore_state *s)
-{
-    uint32_t nr = 1;
-    s->leaf = (uint32_t)record[0];
-    s->table = (uint8_t)(record[0] >> 32 & 1);
-    memset(s->zero, 0, sizeof s->zero);
-    s->flags = record[nr++];
-    uint64_t covered = m->ghosts ? record[nr++] : 0;
-    for (uint32_t mark = 0; mark < CSIM_MARKS_MAX; mark++)
-        s->covered[mark] = (uint16_t)(covered >> (16 * mark));
-    for (uint32_t h = 0; h < m->q.harts; h++)
-        nr += unpack_hart(m, record + nr, &s->hart[h]);
+    memcpy(to, from, sizeof *from - (EXPLORE_HARTS - m->q.harts) * sizeof from->hart[0]);
 }

@@ -22,18 +22,6 @@ uint64_t explore_control_dynamic(const struct csim_op *op)
     return (op->all_of | op->none_of) & (ATOM(MARKED) | ATOM(PTE_VALID_NOW) | ATOM(TRANSLATES_NOW));
 }
 
-const struct csim_op *explore_control_op(const struct explore_model *m,
-                                         const struct explore_frame *f)
-{
-    return &m->ops[f->at];
-}
-
-void explore_control_next_op(struct explore_frame *f)
-{
-    f->at++;
-    f->sub = 0;
-}
-
 void explore_control_next_action(const struct explore_model *m, struct explore_state *s, uint32_t h)
 {
     struct explore_hart *hart = &s->hart[h];
@@ -42,13 +30,6 @@ void explore_control_next_action(const struct explore_model *m, struct explore_s
         hart->at = 0; /* scripts run for ever */
     hart->sub = 0;
     hart->faults = 0;
-}
-
-const struct csim_explore_action *explore_control_action(const struct explore_model *m,
-                                                         const struct explore_state *s,
-                                                         uint32_t h)
-{
-    return s->hart[h].at < m->q.actions_nr[h] ? &m->q.actions[h][s->hart[h].at] : NULL;
 }
 
 /* ---- frames ---------------------------------------------------------------------------------- */

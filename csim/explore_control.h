@@ -24,11 +24,18 @@ void explore_control_rest(const struct explore_model *m, const struct explore_st
                           struct explore_rest *rest);
 
 /* The op a frame stands at. */
-const struct csim_op *explore_control_op(const struct explore_model *m,
-                                         const struct explore_frame *f);
+static inline const struct csim_op *explore_control_op(const struct explore_model *m,
+                                                       const struct explore_frame *f)
+{
+    return &m->ops[f->at];
+}
 
 /* Past the op, or the action; no invisible moves yet. */
-void explore_control_next_op(struct explore_frame *f);
+static inline void explore_control_next_op(struct explore_frame *f)
+{
+    f->at++;
+    f->sub = 0;
+}
 void explore_control_next_action(const struct explore_model *m, struct explore_state *s,
                                  uint32_t h);
 
@@ -48,9 +55,12 @@ bool explore_control_interrupts_on(const struct explore_model *m, const struct e
                                    uint32_t h);
 
 /* The action a hart stands at; NULL when its script is over. */
-const struct csim_explore_action *explore_control_action(const struct explore_model *m,
-                                                         const struct explore_state *s,
-                                                         uint32_t h);
+static inline const struct csim_explore_action *
+explore_control_action(const struct explore_model *m, const struct explore_state *s, uint32_t h)
+{
+    return s->hart[h].at < m->q.actions_nr[h] ? &m->q.actions[h][s->hart[h].at] : 0;
+}
+
 /* Steps of a shootdown, held in `sub`: the send, this hart's own half, the wait. */
 enum { EXPLORE_SEND = 0, EXPLORE_OWN_HALF = 1, EXPLORE_WAIT = 255 };
 

@@ -394,10 +394,11 @@ static bool mark_in_flight(const struct explore_model *m, const struct explore_s
     return false;
 }
 
+/* Pages of a set that a walk by h may find invalid. */
 static bool may_miss(const struct explore_model *m, const struct explore_state *s, uint32_t h,
                      uint32_t pages)
 {
-    for (uint32_t p = 0; p < m->q.pages; p++) {
+    for (uint32_t p = 0; pages >> p != 0; p++) {
         if ((pages >> p & 1) != 0 && (explore_memory_answers(m, s, h, p) &
                                       (EXPLORE_INVALID_LEAF | EXPLORE_INVALID_TABLE)) != 0)
             return true;
@@ -408,11 +409,11 @@ static bool may_miss(const struct explore_model *m, const struct explore_state *
 bool explore_memory_breaks_s5(const struct explore_model *m, const struct explore_state *s)
 {
     for (uint32_t mark = 0; mark < m->program.marks_nr; mark++) {
-        if (s->covered[mark] == 0 || mark_in_flight(m, s, mark))
+        if (s->covered[mark] == 0)
             continue;
         for (uint32_t h = 0; h < m->q.harts; h++) {
             if ((s->hart[h].marks >> mark & 1) == 0 && may_miss(m, s, h, s->covered[mark]) &&
-                !fences_next(&s->hart[h]))
+                !fences_next(&s->hart[h]) && !mark_in_flight(m, s, mark))
                 return true;
         }
     }

@@ -263,6 +263,18 @@ static uint32_t others_wipe(const struct explore_model *m)
     return wiped;
 }
 
+/* Whether a mark is set for some harts only. */
+static bool marks_some(const struct explore_model *m)
+{
+    for (uint32_t i = 0; i < m->program.ops_nr; i++) {
+        const struct csim_op *op = &m->ops[i];
+        if (op->kind == CSIM_OP_MARK && (op->b == CSIM_WHO_OWN || op->b == CSIM_WHO_OTHERS ||
+                                         op->b == CSIM_WHO_FIRST_N))
+            return true;
+    }
+    return false;
+}
+
 void explore_model_make(struct explore_model *m, const struct csim_explore_question *q,
                         const struct csim_program *program, const struct csim_op *ops)
 {
@@ -285,6 +297,7 @@ void explore_model_make(struct explore_model *m, const struct csim_explore_quest
     m->wide_harts = has_op(m, CSIM_OP_DEFER) || has_action(m, CSIM_EXPLORE_TRACE);
     m->ghosts = map_marks(m);
     m->wiped = others_wipe(m);
+    m->names = m->wide_frames || marks_some(m);
     explore_canon_group(m, q->symmetry != 0 && q->chaos == UINT32_MAX);
 }
 

@@ -73,6 +73,7 @@ struct explore_store {
     uint16_t zero;
 };
 _Static_assert(sizeof(struct explore_store) == 8, "one word");
+_Static_assert(CSIM_MARKS_MAX * sizeof(uint16_t) == 8, "what marks cover is one word");
 
 enum {                      /* explore_hart.flags */
     EXPLORE_NEW_STACK = 1,
@@ -131,7 +132,10 @@ struct explore_model {
     bool ghosts;            /* map_kernel marks: S5 means something */
     bool eager;             /* allowed and asked for */
     uint8_t group[EXPLORE_HARTS]; /* interchangeable harts have the same; 255: alone */
-    uint32_t symmetric;     /* harts in groups of two or more */
+    uint8_t members[EXPLORE_HARTS]; /* harts in groups, those of a group after each other */
+    uint32_t members_nr;
+    uint8_t grouped;        /* the same harts, as bits */
+    bool names;             /* frames or buffered marks can name some harts and not others */
 };
 
 enum explore_outcome {

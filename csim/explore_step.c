@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "explore_chaos.h"
-#include "explore_control.h"
 #include "explore_memory.h"
 
 void explore_step_start(const struct explore_model *m, struct explore_state *s)
@@ -158,17 +157,16 @@ static bool step_enabled(const struct explore_model *m, const struct explore_sta
 }
 
 uint32_t explore_step_labels(const struct explore_model *m, const struct explore_state *s,
-                             uint32_t h, uint16_t labels[EXPLORE_LABELS_MAX])
+                             uint32_t h, const struct explore_rest *rest,
+                             uint16_t labels[EXPLORE_LABELS_MAX])
 {
     uint32_t nr = 0;
-    struct explore_rest rest;
-    explore_control_rest(m, s, h, &rest);
-    bool uses = rest.access && rest.phase == CSIM_EXPLORE_AT_SCRIPT &&
+    bool uses = rest->access && rest->phase == CSIM_EXPLORE_AT_SCRIPT &&
                 explore_control_action(m, s, h)->kind == CSIM_EXPLORE_USES;
-    if ((!rest.access || uses) && step_enabled(m, s, h, &rest))
+    if ((!rest->access || uses) && step_enabled(m, s, h, rest))
         labels[nr++] = explore_label_make(h, CSIM_EXPLORE_STEP, 0);
-    if (rest.access) {
-        uint32_t answers = explore_memory_answers(m, s, h, rest.page);
+    if (rest->access) {
+        uint32_t answers = explore_memory_answers(m, s, h, rest->page);
         for (uint32_t v = 0; v < 4; v++) {
             if ((answers >> v & 1) != 0)
                 labels[nr++] = explore_label_make(h, CSIM_EXPLORE_ANSWER, v);
@@ -236,19 +234,18 @@ static bool op_is_local(const struct explore_model *m, const struct csim_op *op)
     return false;
 }
 
-bool explore_step_eager(const struct explore_model *m, const struct explore_state *s, uint32_t h)
+bool explore_step_eager(const struct explore_model *m, const struct explore_state *s, uint32_t h,
+                        const struct explore_rest *rest)
 {
-    struct explore_rest rest;
-    explore_control_rest(m, s, h, &rest);
-    if (rest.access || !step_enabled(m, s, h, &rest))
+    if (rest->access || !step_enabled(m, s, h, rest))
         return false;
     bool buffered = m->q.order != CSIM_EXPLORE_SC;
-    if (rest.phase == CSIM_EXPLORE_AT_OPS || rest.phase == CSIM_EXPLORE_AT_EARLY)
+    if (rest->phase == CSIM_EXPLORE_AT_OPS || rest->phase == CSIM_EXPLORE_AT_EARLY)
         return op_is_local(m, explore_control_op(m, explore_state_top_of(&s->hart[h])));
-    if (rest.phase == CSIM_EXPLORE_AT_PUBLISH)
+    if (rest->phase == CSIM_EXPLORE_AT_PUBLISH)
         return buffered;
-    if (rest.phase != CSIM_EXPLORE_AT_SCRIPT)
-        return rest.phase == CSIM_EXPLORE_AT_SAVE || rest.phase == CSIM_EXPLORE_AT_RETURN;
+    if (rest->phase != CSIM_EXPLORE_AT_SCRIPT)
+        return rest->phase == CSIM_EXPLORE_AT_SAVE || rest->phase == CSIM_EXPLORE_AT_RETURN;
     uint32_t kind = explore_control_action(m, s, h)->kind;
     return kind == CSIM_EXPLORE_WAIT || kind == CSIM_EXPLORE_AWAIT ||
            (buffered && (kind == CSIM_EXPLORE_MAP || kind == CSIM_EXPLORE_SIGNAL));
@@ -661,6 +658,44 @@ static enum explore_outcome take_step(const struct explore_model *m, struct expl
     }
     explore_control_completed(m, s, h);
     return EXPLORE_FINE;
+}
+
+/* Harts that an op changes, its own included. */
+static uint32_t op_reach(const struct explore_model *m, const struct csim_op *op, uint32_t own)
+{
+    bool everybody = op->kind == CSIM_OP_DEFER || op->kind == CSIM_OP_ACK ||
+                     (op->kind == CSIM_OP_CLEAR_MARK && op->d != CSIM_WHO_OWN) ||
+                     (op->kind == CSIM_OP_STORE_PTES && op->a == 0); /* the ghost in buffers */
+    return everybody ? m->all : own;
+}
+
+uint32_t explore_step_reach(const struct explore_model *m, const struct explore_state *s,
+                            uint16_t label)
+{
+    uint32_t h = explore_label_hart(label), arg = explore_label_arg(label);
+    uint32_t own = 1u << h;
+    const struct explore_frame *f = explore_state_top_of(&s->hart[h]);
+    switch ((enum csim_explore_kind)explore_label_kind(label)) {
+    case CSIM_EXPLORE_STEP:
+        if (m->q.order == CSIM_EXPLORE_SC)
+            return m->all; /* a store reaches everybody at once */
+        if (f == NULL)
+            return own;
+        if (f->phase == CSIM_EXPLORE_AT_OPS || f->phase == CSIM_EXPLORE_AT_EARLY)
+            return op_reach(m, explore_control_op(m, f), own);
+        return f->phase == CSIM_EXPLORE_AT_ACK ? m->all : own;
+    case CSIM_EXPLORE_DRAIN:
+        return s->hart[h].stores[arg].place < EXPLORE_AT_FLAG ? m->all : own;
+    case CSIM_EXPLORE_TAKE:
+    case CSIM_EXPLORE_FIRMWARE:
+        return own | 1u << (arg & 15);
+    case CSIM_EXPLORE_ANSWER:
+    case CSIM_EXPLORE_FILL:
+    case CSIM_EXPLORE_EVICT:
+    case CSIM_EXPLORE_CHAOS:
+        break;
+    }
+    return own;
 }
 
 enum explore_outcome explore_step_take(const struct explore_model *m, struct explore_state *s,

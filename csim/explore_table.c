@@ -1,6 +1,7 @@
 /* explore_table.c: the visited set.
  *
- * Slots hold 64-bit fingerprints in open addressing with linear probing. The slots in use are a
+ * Slots hold 64-bit fingerprints (exact: half of one, and where the record is) in open addressing
+ * with linear probing from a place given by the upper half. The slots in use are a
  * power of two that doubles when they are seven tenths full, so that a small question touches
  * little memory; they lie in a region reserved for the largest size, and doubling happens in place:
  * the region above the slots in use is empty, each fingerprint either stays or moves up by the old
@@ -34,18 +35,25 @@ static uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Never 0: that is an empty slot. */
+/* Its upper half is never 0: that is an empty slot. Two chains, whose multiplications overlap. */
 static uint64_t fingerprint(const uint64_t *record, uint32_t length, uint64_t seed)
 {
-    uint64_t h = seed ^ fold(length ^ UINT64_C(0x9e3779b97f4a7c15), UINT64_C(0xd6e8feb86659fd93));
+    const uint64_t odd0 = UINT64_C(0xa0761d6478bd642f), odd1 = UINT64_C(0xe7037ed1a0b428db),
+                   odd2 = UINT64_C(0x8ebc6af09c88c6e3), odd3 = UINT64_C(0x589965cc75374cc3);
+    uint64_t a = seed ^ odd2, b = seed + odd3;
     uint32_t i = 0;
-    for (; i + 1 < length; i += 2)
-        h = fold(record[i] ^ UINT64_C(0xa0761d6478bd642f) ^ h,
-                 record[i + 1] ^ UINT64_C(0xe7037ed1a0b428db) ^ (h >> 29));
-    if (i < length)
-        h = fold(record[i] ^ h, UINT64_C(0x8ebc6af09c88c6e3));
-    h = fold(h ^ UINT64_C(0x589965cc75374cc3), UINT64_C(0x1d8e4e27c47d124f));
-    return h != 0 ? h : 1;
+    for (; i + 4 <= length; i += 4) {
+        a = fold(record[i] ^ odd0 ^ a, record[i + 1] ^ odd1 ^ (a >> 29));
+        b = fold(record[i + 2] ^ odd2 ^ b, record[i + 3] ^ odd3 ^ (b >> 29));
+    }
+    uint32_t rest = length - i;
+    uint64_t w0 = rest > 0 ? record[i] : 0, w1 = rest > 1 ? record[i + 1] : 0;
+    uint64_t w2 = rest > 2 ? record[i + 2] : 0;
+    a = fold(w0 ^ odd0 ^ a, w1 ^ odd1 ^ (a >> 29));
+    b = fold(w2 ^ odd2 ^ b, length ^ odd3);
+    uint64_t h = fold(a ^ odd1, b ^ odd2);
+    h ^= fold(h ^ odd3, UINT64_C(0x1d8e4e27c47d124f));
+    return h >> 32 != 0 ? h : h | UINT64_C(1) << 32;
 }
 
 static uint32_t log2_floor(uint64_t n)
@@ -64,6 +72,8 @@ static uint32_t log2_wanted(uint64_t room, uint64_t slot_bytes, uint64_t states)
     if (slots_max >> LOG2_MIN == 0)
         return 0;
     uint32_t log2 = log2_floor(slots_max);
+    if (log2 > 31)
+        log2 = 31; /* half a fingerprint says where a probe begins */
     while (log2 > LOG2_MIN && (UINT64_C(1) << (log2 - 1)) / 10 * 7 >= states)
         log2--;
     return log2;
@@ -83,7 +93,7 @@ static uint64_t slots_in_use(const struct explore_table *table)
 
 static void empty(struct explore_table *table, uint64_t first, uint64_t count)
 {
-    memset(table->slots + (first << table->exact), 0, (count << table->exact) * sizeof(uint64_t));
+    memset(table->slots + first, 0, count * sizeof *table->slots);
 }
 
 bool explore_table_open(struct explore_table *table, void *memory, uint64_t bytes,
@@ -92,7 +102,7 @@ bool explore_table_open(struct explore_table *table, void *memory, uint64_t byte
     memset(table, 0, offsetof(struct explore_table, offers));
     table->exact = exact;
     table->seed = seed;
-    uint64_t slot_bytes = sizeof *table->slots << table->exact;
+    uint64_t slot_bytes = sizeof *table->slots;
     uint64_t state_bytes = sizeof *table->parents + sizeof *table->labels;
     uint64_t fixed = TAIL * slot_bytes + 64;
     uint64_t room = bytes > fixed ? bytes - fixed : 0;
@@ -105,6 +115,8 @@ bool explore_table_open(struct explore_table *table, void *memory, uint64_t byte
     most = most < EXPLORE_NO_STATE ? most : EXPLORE_NO_STATE - 1;
     table->states_max = (uint32_t)most;
     table->heap_words = (room - slots * slot_bytes - most * state_bytes) / sizeof(uint64_t);
+    if (exact && table->heap_words > UINT32_MAX)
+        table->heap_words = UINT32_MAX; /* a slot names a place with 32 bits */
     unsigned char *from = memory;
     table->slots = cut(&from, slots + TAIL, slot_bytes);
     table->heap = cut(&from, table->heap_words, sizeof *table->heap);
@@ -118,53 +130,63 @@ bool explore_table_open(struct explore_table *table, void *memory, uint64_t byte
 
 /* ---- slots ----------------------------------------------------------------------------------- */
 
-/* The slot of the fingerprint, else the first empty one of its probe, or past the tail. */
+/* What a slot holds: the fingerprint; exact: its upper half, and where the record is. */
+static uint64_t slot_of(const struct explore_table *table, uint64_t print, uint64_t place)
+{
+    return table->exact ? (print >> 32 << 32) | place : print;
+}
+
+/* Whether a slot may be that of the fingerprint. */
+static bool matches(const struct explore_table *table, uint64_t slot, uint64_t print)
+{
+    return table->exact ? (slot ^ print) >> 32 == 0 : slot == print;
+}
+
+/* Where the probe of a slot, or of a fingerprint, begins: both have the upper half. */
+static uint64_t home(const struct explore_table *table, uint64_t print)
+{
+    return print >> 32 & (slots_in_use(table) - 1);
+}
+
+/* The slot of the fingerprint at or after `from`, else the first empty one, or past the tail. */
 static uint64_t probe(const struct explore_table *table, uint64_t print, uint64_t from)
 {
     uint64_t end = slots_in_use(table) + TAIL, i = from;
-    while (i < end && table->slots[i << table->exact] != 0 &&
-           table->slots[i << table->exact] != print)
+    while (i < end && table->slots[i] != 0 && !matches(table, table->slots[i], print))
         i++;
     return i;
 }
 
-static uint64_t home(const struct explore_table *table, uint64_t print)
+/* Puts a slot that is not there into the first empty place. False: the tail overflowed. */
+static bool put(struct explore_table *table, uint64_t slot)
 {
-    return print & (slots_in_use(table) - 1);
-}
-
-/* Puts a fingerprint that is not there into the first empty slot. False: the tail overflowed. */
-static bool put(struct explore_table *table, const uint64_t slot[2])
-{
-    uint64_t end = slots_in_use(table) + TAIL, i = home(table, slot[0]);
-    while (i < end && table->slots[i << table->exact] != 0)
+    uint64_t end = slots_in_use(table) + TAIL, i = home(table, slot);
+    while (i < end && table->slots[i] != 0)
         i++;
     if (i == end)
         return false;
-    memcpy(table->slots + (i << table->exact), slot, sizeof *slot << table->exact);
+    table->slots[i] = slot;
     return true;
 }
 
 /* Doubles the slots in use, in place. False: the tail overflowed, the table is lost. */
 static bool grow(struct explore_table *table)
 {
-    uint64_t old = slots_in_use(table), tail[TAIL][2];
+    uint64_t old = slots_in_use(table), tail[TAIL];
     uint32_t tail_nr = 0;
     for (uint64_t i = old; i < old + TAIL; i++) {
-        const uint64_t *slot = table->slots + (i << table->exact);
-        if (*slot != 0)
-            memcpy(tail[tail_nr++], slot, sizeof *slot << table->exact);
+        if (table->slots[i] != 0)
+            tail[tail_nr++] = table->slots[i];
     }
     empty(table, old, old + TAIL);
     table->log2++;
     bool fits = true;
     for (uint64_t i = 0; i < old; i++) {
-        uint64_t *slot = table->slots + (i << table->exact), copy[2];
-        if (*slot == 0)
+        uint64_t slot = table->slots[i];
+        if (slot == 0)
             continue;
-        memcpy(copy, slot, sizeof *slot << table->exact);
-        *slot = 0;
-        fits &= put(table, copy);
+        table->slots[i] = 0;
+        fits &= put(table, slot);
     }
     for (uint32_t i = 0; i < tail_nr; i++)
         fits &= put(table, tail[i]);
@@ -220,7 +242,7 @@ static bool is_same(const struct explore_table *table, uint64_t i, const uint64_
 {
     if (!table->exact)
         return true;
-    const uint64_t *kept = table->heap + table->slots[2 * i + 1];
+    const uint64_t *kept = table->heap + (table->slots[i] & UINT32_MAX);
     return kept[0] == record[0] && memcmp(kept, record, length * sizeof *record) == 0;
 }
 
@@ -241,15 +263,14 @@ static bool look_up(struct explore_table *table, const struct explore_offer *off
     const uint64_t *record = table->waiting + offer->at;
     uint64_t end = slots_in_use(table) + TAIL;
     uint64_t i = probe(table, offer->print, home(table, offer->print));
-    while (i < end && table->slots[i << table->exact] != 0) {
+    while (i < end && table->slots[i] != 0) {
         if (is_same(table, i, record, offer->length))
             return true;
         i = probe(table, offer->print, i + 1);
     }
     if (!has_number(table) || !has_room(table, offer->length))
         return false;
-    uint64_t slot[2] = {offer->print, table->head};
-    if (!put(table, slot))
+    if (!put(table, slot_of(table, offer->print, table->head)))
         return false;
     table->parents[table->states] = offer->parent;
     table->labels[table->states] = offer->label;
@@ -263,8 +284,11 @@ bool explore_table_flush(struct explore_table *table)
     for (uint32_t n = 0; table->exact && n < table->offers_nr; n++) {
         uint64_t print = table->offers[n].print;
         uint64_t i = probe(table, print, home(table, print));
-        if (i < slots_in_use(table) + TAIL && table->slots[2 * i] != 0)
-            __builtin_prefetch(table->heap + table->slots[2 * i + 1]);
+        if (i == slots_in_use(table) + TAIL || table->slots[i] == 0)
+            continue;
+        const uint64_t *kept = table->heap + (table->slots[i] & UINT32_MAX);
+        __builtin_prefetch(kept);
+        __builtin_prefetch(kept + 8); /* most records lie in two lines */
     }
     bool fits = true;
     for (uint32_t n = 0; fits && n < table->offers_nr; n++)
@@ -291,6 +315,6 @@ bool explore_table_offer(struct explore_table *table, uint32_t length, uint32_t 
         .label = label,
     };
     table->waiting_words += length;
-    __builtin_prefetch(table->slots + (home(table, print) << table->exact));
+    __builtin_prefetch(table->slots + home(table, print));
     return table->offers_nr < EXPLORE_BATCH || explore_table_flush(table);
 }

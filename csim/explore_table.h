@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { EXPLORE_RECORD_WORDS_MAX = 255, EXPLORE_BATCH = 32 };
+enum { EXPLORE_RECORD_WORDS_MAX = 255, EXPLORE_BATCH = 64 };
 
 #define EXPLORE_NO_STATE UINT32_MAX
 
@@ -28,8 +28,8 @@ struct explore_offer {
 };
 
 struct explore_table {
-    uint64_t *slots;      /* open addressing; exact: fingerprint and place of the record, in pairs;
-                           * else fingerprints. Fingerprint 0: empty */
+    uint64_t *slots;      /* open addressing: fingerprints; exact: half of one and the place of the
+                           * record. 0: empty */
     uint32_t *parents;    /* by number; EXPLORE_NO_STATE for the first state */
     uint16_t *labels;     /* by number: the transition out of its parent */
     uint64_t *heap;       /* records; a ring unless exact */
@@ -42,7 +42,7 @@ struct explore_table {
     uint32_t states;
     uint32_t states_max;
     uint32_t taken;
-    uint32_t exact;       /* 0 or 1: also log2 of the words in a slot */
+    uint32_t exact;
     uint32_t offers_nr;
     uint32_t waiting_words;
     struct explore_offer offers[EXPLORE_BATCH];

@@ -22,6 +22,8 @@ _NONE: Final = 2**32 - 1
 #: States up to which they are kept whole and compared; beyond, 64-bit fingerprints stand for them.
 EXACT_STATES: Final = 10**7
 _PAGE_BYTES: Final = 4096
+#: Most questions are small: memory is tried in these steps before all of it is asked for.
+_LESS_BYTES: Final = (2**24, 2**28)
 #: What the machine that the manual allows is called; every other name is a preset or a file.
 SPEC: Final = "spec"
 
@@ -168,6 +170,12 @@ def _searched(program: Program, scenario: Litmus, parameters: Parameters, search
     asked = question(
         scenario, parameters, exact=exact, symmetry=search.symmetry, eager=search.eager,
         max_states=most, max_memory_bytes=search.max_memory_bytes, hash_seed=search.hash_seed)
+    for less in _LESS_BYTES:
+        if less < search.max_memory_bytes:
+            small = {**asked, "max_memory_bytes": less}
+            found = engine.explore(small, program.header, program.ops, stop=stop)
+            if found.limit != "memory":
+                return found
     return engine.explore(asked, program.header, program.ops, stop=stop)
 
 
