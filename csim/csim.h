@@ -243,7 +243,8 @@ enum csim_item_kind {
     CSIM_ITEM_UNMAP,       /* unmap_kernel over the same; PTEs become invalid, nobody fences */
     CSIM_ITEM_PURGE,       /* purge_kernel over [va, va + pages) */
     CSIM_ITEM_FLUSH,       /* flush_kernel over [va, va + pages); pages 0 = everything */
-    CSIM_ITEM_TOUCH,       /* one access to each page, then the reference stream may go there */
+    CSIM_ITEM_TOUCH,       /* one access to each page (and a load where loads have a TLB of their
+                            * own), then the reference stream may go there */
     CSIM_ITEM_SWITCH,      /* the stack [va, va + pages) becomes current, its top arg pages in use;
                             * va 0: this hart's own stack. FIRST: switch_task, then the top page
                             * is touched */

@@ -434,6 +434,15 @@ static void begin_item(struct world *world, struct hart *hart, struct frame *fra
     assert(0);
 }
 
+/* Whether loads of the stream could meet an invalid entry that this access has not met: they have a
+ * first level of their own. On a stack the stream only stores. */
+static bool load_too(const struct csim_machine *machine, const struct csim_item *item,
+                     enum csim_access access)
+{
+    bool apart = access == CSIM_FETCH || (access == CSIM_STORE && machine->l1_split_store);
+    return apart && item->kind == CSIM_ITEM_TOUCH && (item->flags & CSIM_ITEM_STACK) == 0;
+}
+
 /* The pages of a TOUCH one by one; the top page of a stack switched to for the first time. */
 static void touch_next(struct world *world, struct hart *hart, struct frame *frame,
                        const struct csim_item *item)
@@ -445,17 +454,20 @@ static void touch_next(struct world *world, struct hart *hart, struct frame *fra
         frame->phase = ITEM_END;
         return;
     }
-    uint32_t page = is_switch ? item->pages - 1 : frame->index;
-    frame->index++;
     enum csim_access access = CSIM_STORE;
     if ((item->flags & CSIM_ITEM_FETCH) != 0)
         access = CSIM_FETCH;
     else if ((item->flags & CSIM_ITEM_LOAD) != 0)
         access = CSIM_LOAD;
+    uint32_t page = is_switch ? item->pages - 1 : frame->index;
     uint64_t va = item->va + ((uint64_t)page << PAGE_SHIFT);
-    struct frame *first_touch = world_push_access(world, hart, va, access);
-    if (first_touch != 0)
-        first_touch->index = 1;                     /* its delay is recorded */
+    bool second = frame->slot != 0;
+    bool another = !second && load_too(&world->params.machine, item, access);
+    frame->slot = another;
+    frame->index += !another;
+    struct frame *touch = world_push_access(world, hart, va, second ? CSIM_LOAD : access);
+    if (touch != 0)
+        touch->index = !second;                     /* the first one's delay is recorded */
 }
 
 static void finish(struct world *world, struct hart *hart, const struct frame *frame,

@@ -54,7 +54,7 @@ struct frame {
     uint32_t pages;       /* extent; ACCESS: attempts so far */
     uint32_t index;       /* ITEM: page; SHOOT: next target; SERVE: slot */
     uint32_t scause;
-    uint32_t slot;        /* SHOOT: its own */
+    uint32_t slot;        /* SHOOT: its own; ITEM: a load of the page is to follow */
     uint64_t va;          /* extent, address, stval */
     uint64_t started_at_cycles;
 };

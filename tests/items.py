@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,15 @@ def ask(rows: Sequence[Row], *, policy: Any = "none", harts: int = 1, useful: in
     items, gates = pack_items(rows)
     return Question(params=params, header=program.header, ops=program.ops, items=items,
                     gates=gates)
+
+
+def with_work(question: Question, **changes: int) -> Question:
+    """The question with fields of its ``struct csim_workload`` changed, in C's units."""
+    params = engine.ffi.new("struct csim_params *")
+    engine.ffi.memmove(params, question.params, len(question.params))
+    for name, value in changes.items():
+        setattr(params.workload, name, value)
+    return replace(question, params=bytes(engine.ffi.buffer(params)))
 
 
 def run(rows: Sequence[Row], **named: Any) -> Result:

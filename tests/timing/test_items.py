@@ -191,3 +191,18 @@ def test_latencies_are_those_of_one_map_one_stall_and_one_touch() -> None:
                  barrier_cycles=1, read_l1d_permille=1000, read_l1d_cycles=4)
     assert result.histograms == {"map": {2 * 2 + 1 + 12: 1}, "stall": {12: 1},
                                  "first_touch": {3 * 4: 1}}
+
+
+@pytest.mark.parametrize("flags", [(), ("fetch",), ("load",)])
+def test_the_first_use_meets_what_later_loads_would_meet(flags: tuple[str, ...]) -> None:
+    """Wrong-path loads have filled the TLB of loads with invalid entries; a store or a fetch asks
+    another one, and the reference stream, which loads, never faults."""
+    rows = [item("map", 0, 10, page=0, pages=4), item("map", 0, 5000, page=4, pages=4),
+            item("touch", 0, 5000, *flags, page=4, pages=4)]
+    result = run(rows, policy="vmalloc-fault", inv_l1=1, l1_split_store=1,
+                 work={"speculative_walks_per_tcycle": 10**10, "visit_text_permille": 0,
+                       "visit_module_permille": 1000, "visit_cycles": 10})
+    assert result.verdict == "ran"
+    assert result.counters["ambient_faults"] == 0
+    assert result.counters["negative_faults"] == 4
+    assert sum(result.histograms["first_touch"].values()) == 4
