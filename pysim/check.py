@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pysim import engine, litmus, ops, policies, reference
-from pysim.errors import EngineError, FencelabError, InputError
+from pysim.errors import EngineError, FencelabError, InputError, StoppedError
 from pysim.litmus import ACTIONS, INVALIDS, ORDERS, REGIONS, TLBS, Litmus, Parameters
 from pysim.ops import Policy, Program
 
@@ -51,7 +51,7 @@ class Search:
 
     ``exact`` None: states are kept whole up to ``EXACT_STATES`` and as long as memory lasts, then
     fingerprints. ``symmetry`` and ``eager`` are reductions that keep the verdict. The hash seed
-    moves nothing but where fingerprints lie.
+    moves nothing but where fingerprints lie. ``stop`` ends every search that has it.
     """
 
     exact: bool | None = None
@@ -60,6 +60,7 @@ class Search:
     max_states: int = 100_000_000
     max_memory_bytes: int = 2**30
     hash_seed: int = 0
+    stop: engine.Stop | None = None
 
     def __post_init__(self) -> None:
         if self.max_states < 1:
@@ -164,7 +165,7 @@ def cpus(scenario: Litmus, parameters: Parameters) -> list[int]:
 
 
 def _searched(program: Program, scenario: Litmus, parameters: Parameters, search: Search, *,
-              exact: bool, stop: engine.Stop | None) -> engine.Explored:
+              exact: bool) -> engine.Explored:
     most = min(search.max_states, EXACT_STATES) if search.exact is None and exact else (
         search.max_states)
     asked = question(
@@ -173,31 +174,33 @@ def _searched(program: Program, scenario: Litmus, parameters: Parameters, search
     for less in _LESS_BYTES:
         if less < search.max_memory_bytes:
             small = {**asked, "max_memory_bytes": less}
-            found = engine.explore(small, program.header, program.ops, stop=stop)
+            found = engine.explore(small, program.header, program.ops, stop=search.stop)
             if found.limit != "memory":
                 return found
-    return engine.explore(asked, program.header, program.ops, stop=stop)
+    return engine.explore(asked, program.header, program.ops, stop=search.stop)
 
 
 def check(program: Program, scenario: Litmus, parameters: Parameters | None = None,
-          search: Search | None = None, *, stop: engine.Stop | None = None) -> Checked:
+          search: Search | None = None) -> Checked:
     """Search every interleaving of a scenario under a policy.
 
-    Raises InputError when the explorer refuses the policy in this scenario, and UnreplayableError
-    when a refutation cannot be followed by the slow explorer.
+    Raises InputError when the explorer refuses the policy in this scenario, UnreplayableError when
+    a refutation cannot be followed by the slow explorer, and StoppedError when it was stopped.
     """
     parameters, search = parameters or Parameters(), search or Search()
     exact = search.exact is not False
     try:
-        found = _searched(program, scenario, parameters, search, exact=exact, stop=stop)
+        found = _searched(program, scenario, parameters, search, exact=exact)
         ran_out = found.limit == "memory" or (
             found.limit == "states" and found.states < search.max_states)
         if search.exact is None and ran_out:
             exact = False
-            found = _searched(program, scenario, parameters, search, exact=False, stop=stop)
+            found = _searched(program, scenario, parameters, search, exact=False)
     except EngineError as refused:
         raise InputError(f"policy {program.name}", f"scenario {scenario.name}",
                          str(refused)) from refused
+    if found.limit == "interrupted":
+        raise StoppedError("the search was stopped before its end")
     if found.verdict == "refuted":
         _replay(program, scenario, parameters, found)
         exact = True

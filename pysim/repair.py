@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pysim import ops
 from pysim.check import Search, check
-from pysim.errors import FencelabError
+from pysim.errors import InputError
 from pysim.litmus import Litmus, Parameters
 from pysim.ops import ALL, Mark, Policy, Step, Steps, When
 
@@ -150,7 +150,7 @@ def find(policy: Policy, scenario: Litmus, parameters: Parameters, search: Searc
         try:
             if check(program, scenario, parameters, limited).verdict == "verified":
                 passing.append((text, edited))
-        except FencelabError:
+        except InputError:
             continue  # the engine refuses this one
     before = _refuted(policy, others, parameters, limited, nr_cpus)
     repairs = []

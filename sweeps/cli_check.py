@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from pysim.check import Anywhere, Checked, Search
+    from pysim.engine import Stop
     from pysim.litmus import Litmus, Parameters
     from pysim.ops import Policy
     from sweeps.tables import Table
@@ -56,23 +57,42 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
 @click.option("--format", "form", type=click.Choice(FORMATS), default="plain", show_default=True)
 def check(policy: str | None, everything: bool, **given: Any) -> int:
     """Is a policy safe? Every interleaving of a small machine, or a shortest counterexample."""
+    from pysim import engine
     from pysim.check import Search, UnreplayableError, machine_parameters
     from pysim.litmus import Parameters
 
+    stop = engine.Stop()
     search = Search(max_states=given["max_states"], max_memory_bytes=given["max_memory"],
-                    hash_seed=given["hash_seed"])
+                    hash_seed=given["hash_seed"], stop=stop)
     assumed = machine_parameters(given["machine"], Parameters(order=given["order"]))
     if everything == (policy is not None):
         raise click.UsageError("one policy (see `fencelab policies`), or --all")
-    try:
+
+    def work() -> int:
         if everything:
             return _all(given, assumed, search)
         if given["unbounded"]:
             return _unbounded(str(policy), given, assumed, search)
         return _one(str(policy), given, assumed, search)
+
+    try:
+        return _interruptible(work, stop)
     except UnreplayableError as error:
         print(f"fencelab: internal error: {error}", file=sys.stderr)
         return INTERNAL
+
+
+def _interruptible(work: Callable[[], int], stop: Stop) -> int:
+    """Work beside the main thread, where alone Ctrl-C arrives; it ends the search under way."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(work)
+        try:
+            return under_way.result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
 
 
 def _scenarios(given: dict[str, Any]) -> list[Litmus]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from test_cli import fencelab
+from test_cli import fencelab, start
 
 from pysim import litmus, policies
 
@@ -58,6 +60,16 @@ def test_exit_status_says_the_verdict(arguments, status):
     if status == 2:
         assert child.stdout == ""
         assert len(child.stderr.splitlines()) <= 4
+
+
+def test_ctrl_c_ends_a_long_search():
+    child = start("check", "mark-barrier", "--scenario", "map4", "--harts", "6",
+                  "--max-memory", "700M")
+    time.sleep(2)
+    assert child.poll() is None, "the search is too short to be interrupted"
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=20)
+    assert (child.returncode, out, err.strip()) == (130, "", "")
 
 
 def test_counterexample_that_does_not_replay_exits_with_5(monkeypatch, capsys):
