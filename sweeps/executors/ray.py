@@ -133,7 +133,10 @@ class Ray:
         else:
             options["runtime_env"] = {"py_modules": ship(ship_to)}
         try:
-            ray.init(**options)
+            # Ray puts the folder where it is initialised first on every worker's search path. In a
+            # checkout beside an installed fencelab that is a package whose engine was never built.
+            with contextlib.chdir(ship_to):
+                ray.init(**options)
         except Exception as error:
             raise ExecutorError(f"--address {self._address}: {_first_line(error)}") from error
 
