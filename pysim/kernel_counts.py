@@ -33,19 +33,64 @@ WINDOWS: Final = {1: "fork", 4: "forkburst", 5: "forkexec", 6: "threads", 7: "bp
                   14: "tv_rand"}
 """Workload w of an event log lies between MARK 10 + 2w and MARK 11 + 2w. Source: its README."""
 
-TRACE_NAME: Final = re.compile(
-    r"riscv-(?P<version>[\d.]+)-(?P<policy>[a-z+]+)-(?:(?P<via>[a-z]+)-)?"
-    r"smp(?P<harts>\d+)-(?P<workload>\w+)\.ftrace\.txt(?:\.gz)?$"
+_NAME: Final = re.compile(
+    r"(?P<kind>riscv|events)-(?P<version>\d[\w.]*)-(?P<said>[\w.+-]*?)-?smp(?P<harts>[1-9]\d*)"
+    r"(?:-(?P<rest>[\w.+-]+?))?\.(?P<form>ftrace\.txt|evt)(?:\.gz)?$"
 )
-EVENTS_NAME: Final = re.compile(
-    r"events-(?P<version>[\d.]+)-(?P<policy>[a-z+]+)-(?:(?P<via>[a-z]+)-)?"
-    r"smp(?P<harts>\d+)\.evt(?:\.gz)?$"
-)
+VIAS: Final = ("sbi", "imsic")
+"""How remote fences may have gone; a file or a row that does not say went through SBI."""
 
-_NEEDED: Final = ("policy", "smp", "workload", "ops", "S_full", "S_addr", "rf_kern", "rf_user",
-                  "rf_full", "rf_targets", "pf_S_k", "alloc_vmap_area", "free_vmap_area_noflush",
-                  "__purge_vmap_area_lazy", "ftkr_calls")
-_TEXT: Final = ("policy", "workload", "boot_id", "rep", "negative_mode", "ipi")
+COUNTS: Final = (
+    "ops", "insn", "S_sfence", "S_full", "S_addr", "S_asid", "S_addr_asid", "M_sfence", "rf_calls",
+    "rf_kern", "rf_user", "rf_full", "rf_targets", "fencei_calls", "sbi_ipi", "ipi_targets",
+    "S_fencei", "pf_U_u", "pf_S_u", "pf_S_k", "pf_U_k", "nv_hit", "ecallU", "irqs",
+    "alloc_vmap_area", "free_vmap_area_noflush", "__purge_vmap_area_lazy", "copy_process",
+    "handle_mm_fault", "ftkr_calls",
+)
+"""Columns that count; their meaning stands in the README of the tables."""
+
+_NAMED: Final = ("policy", "workload", "smp")
+"""Columns without which a row cannot be told from another."""
+
+_OTHERS: Final = ("boot_id", "rep", "negative_mode", "ipi", "S_sfence_per_vcpu",
+                  "M_sfence_per_vcpu", "neg_fill", "neg_hit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileName:
+    """What the name of a recording or an event log says of it."""
+
+    policy: str
+    via: str
+    harts: int
+    workload: str
+    """Empty for an event log, which holds several."""
+
+
+def named(name: str) -> FileName | None:
+    """Read ``riscv-VERSION-POLICY[-VIA]-smpN[-VIA]-WORKLOAD.ftrace.txt`` or ``events-...evt``.
+
+    None when it is neither. A policy may have dashes; ``sbi`` and ``imsic`` say how fences went.
+    """
+    match = _NAME.match(name)
+    if match is None or (match["kind"] == "events") != (match["form"] == "evt"):
+        return None
+    before, after = match["said"].split("-"), (match["rest"] or "").split("-")
+    vias = [word for word in (*before, *after) if word in VIAS]
+    workload = "-".join(word for word in after if word not in VIAS)
+    if match["kind"] == "riscv" and not workload:
+        return None
+    return FileName(policy="-".join(word for word in before if word not in VIAS),
+                    via=vias[0] if vias else VIAS[0], harts=int(match["harts"]),
+                    workload=workload)
+
+
+class MissingColumnError(Exception):
+    """A table lacks a column that a comparison needs; the row is not scored, and says so."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        super().__init__(f"the column {column} is missing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +110,11 @@ class Counted:
     counts: dict[str, int]
 
     def __getitem__(self, column: str) -> int:
-        return self.counts[column]
+        """Return a count. Raises MissingColumnError when the table has no such column."""
+        try:
+            return self.counts[column]
+        except KeyError:
+            raise MissingColumnError(column) from None
 
     @property
     def traced(self) -> bool:
@@ -73,34 +122,46 @@ class Counted:
         return "traced" in self.file
 
 
-def read_counts(path: Path) -> list[Counted]:
-    """Read one table. Raises InputError with file, line and column for what cannot be read."""
-    rows = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of counts; what it lacks or has beyond the known columns is named, not refused."""
+
+    file: str
+    rows: tuple[Counted, ...]
+    nameless: tuple[str, ...]
+    """Columns it lacks without which its rows cannot be told apart: then it has no rows."""
+    unknown: tuple[str, ...]
+
+
+def read_counts(path: Path) -> Table:
+    """Read one table by its header. Raises InputError with file, line and column for bad values.
+
+    Without the columns that name a row (policy, workload, smp) it has no rows.
+    """
     with ftrace.open_text(path) as lines:
         reader = csv.DictReader(lines)
-        missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(str(path), missing[0], "the column is missing", got=missing[0],
-                             nearest=reader.fieldnames or ())
-        for number, row in enumerate(reader, 2):
-            rows.append(_counted(path, number, row))
-    return rows
+        header = [name for name in (reader.fieldnames or ()) if name]
+        nameless = tuple(name for name in _NAMED if name not in header)
+        unknown = tuple(name for name in header if name not in (*_NAMED, *COUNTS, *_OTHERS))
+        rows = [] if nameless else [
+            _counted(path, number, row) for number, row in enumerate(reader, 2)]
+    return Table(file=path.name, rows=tuple(rows), nameless=nameless, unknown=unknown)
 
 
 def _counted(path: Path, number: int, row: dict[str, str]) -> Counted:
-    counts = {}
-    for column in _NEEDED:
-        if column not in _TEXT:
+    counts: dict[str, int] = {}
+    for column in ("smp", *COUNTS):
+        if column in row:
             text = row[column] or ""
-            if not text.isdecimal():
+            if not (text.isascii() and text.isdecimal()):
                 raise InputError(f"{path}:{number}", column, f"is a count, got {text!r}")
             counts[column] = int(text)
     if not counts["smp"]:
         raise InputError(f"{path}:{number}", "smp", "a machine has a hart")
     return Counted(
-        file=path.name, line=number, policy=row["policy"], harts=counts["smp"],
-        workload=row["workload"], boot=row.get("boot_id") or "", rep=row.get("rep") or "",
-        via="imsic" if row.get("ipi") == "imsic" else "sbi",
+        file=path.name, line=number, policy=row["policy"] or "", harts=counts["smp"],
+        workload=row["workload"] or "", boot=row.get("boot_id") or "", rep=row.get("rep") or "",
+        via=row.get("ipi") or VIAS[0],
         negative=row.get("negative_mode") or "", counts=counts,
     )
 

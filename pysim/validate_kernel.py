@@ -25,9 +25,9 @@ from typing import Final
 
 from pysim import engine, ftrace, kernel_counts, machines, scenario, workloads
 from pysim.engine import Question, Result
-from pysim.errors import InputError
+from pysim.errors import EngineError, InputError
 from pysim.ftrace import PAGE_BYTES, Alloc, Event, Free, Purge, Trace
-from pysim.kernel_counts import EVENTS_NAME, TRACE_NAME, Counted
+from pysim.kernel_counts import Counted, FileName, MissingColumnError
 from pysim.machines import Machine
 from pysim.workloads import Workload, replay
 from pysim.workloads.recovery import Recovery, recover
@@ -64,6 +64,8 @@ _PURGE_PAGES: Final = 1 << 20
 """A purge is one range over everything gathered, in effect full (data/kernel README)."""
 
 
+NOT_MODELLED: Final = "not modelled"
+
 # ---- rows -------------------------------------------------------------------------------------
 
 
@@ -84,7 +86,9 @@ class Row:
 
     @property
     def outcome(self) -> str:
-        """``equal``, ``differs``, or ``not scored``."""
+        """``equal``, ``differs``, ``not scored`` or ``not modelled``."""
+        if self.reason.startswith(NOT_MODELLED):
+            return NOT_MODELLED
         if self.reason or self.measured is None or self.predicted is None:
             return "not scored"
         return "equal" if abs(self.measured - self.predicted) <= self.tolerance else "differs"
@@ -95,12 +99,14 @@ class KernelReport:
     """Every comparison of a folder, in the order of its files."""
 
     rows: tuple[Row, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What of the folder was not read: columns that nobody knows, recordings without a map."""
 
     @property
     def ok(self) -> bool:
-        """Whether something was scored and nothing scored differs."""
+        """Whether something was scored, nothing scored differs and nothing is not modelled."""
         outcomes = Counter(row.outcome for row in self.rows)
-        return bool(outcomes["equal"]) and not outcomes["differs"]
+        return bool(outcomes["equal"]) and not (outcomes["differs"] or outcomes[NOT_MODELLED])
 
     def text(self, form: str = "simple", *, every: bool = False) -> str:
         """Return a summary, what differs and why rows are not scored; with ``every``, each row.
@@ -118,13 +124,13 @@ class KernelReport:
         total = Counter(row.outcome for row in self.rows)
         counted = Counter(row.outcome for row in self.rows if row.measured or row.predicted)
         some, off = counted["equal"], counted["differs"]
+        outcomes = ("equal", "differs", "not scored", NOT_MODELLED)
         parts = [
-            table(("file", "policy", "harts", "what", "equal", "differs", "not scored"),
-                  ((*key, n["equal"], n["differs"], n["not scored"])
-                   for key, n in groups.items())),
+            table(("file", "policy", "harts", "what", *outcomes),
+                  ((*key, *(n[outcome] for outcome in outcomes)) for key, n in groups.items())),
             f"{total['equal']} of {total['equal'] + total['differs']} scored numbers are equal "
             f"({some} of {some + off} of those that are not 0 on both sides), "
-            f"{total['not scored']} are not scored",
+            f"{total['not scored']} are not scored, {total[NOT_MODELLED]} are not modelled",
         ]
         headers = ("file", "policy", "harts", "workload", "rep", "what", "measured", "predicted",
                    "outcome")
@@ -139,6 +145,7 @@ class KernelReport:
         if reasons and not every:
             parts.append(table(("not scored", "rows", "because"), (
                 (what, times, why) for (what, why), times in reasons.most_common())))
+        parts += self.notes
         return "\n\n".join(parts) + "\n"
 
 
@@ -176,7 +183,7 @@ def question(trace: Trace, policy: str, machine: Machine, harts: int) -> Questio
     made = replay.build(recover(trace), replay.Settings(harts=harts, levels=machine.levels,
                                                         traced_mhz=1))
     return scenario.lower(scenario.Scenario(
-        policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=NR_CPUS,
+        policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=max(NR_CPUS, harts),
     ), work=made)
 
 
@@ -353,14 +360,21 @@ class _Folder:
 
     def compare(self, row: Counted) -> Iterable[Row]:
         """Compare one row of a table; what is not modelled is said once."""
-        unmodelled = ""
-        if row.policy not in POLICIES:
-            unmodelled = f"not modelled: policy {row.policy!r}"
-        elif row.workload not in WORKLOADS:
-            unmodelled = f"not modelled: workload {row.workload!r}"
-        if unmodelled:
-            yield self.row(row, "rf_kern", row["rf_kern"], None, reason=unmodelled)
-            return
+        for what, value, known in (("policy", row.policy, POLICIES),
+                                   ("workload", row.workload, WORKLOADS),
+                                   ("ipi", row.via, kernel_counts.VIAS)):
+            if value not in known:
+                yield self.row(row, "rf_kern", row.counts.get("rf_kern"), None,
+                               reason=f"{NOT_MODELLED}: {what} {value!r}")
+                return
+        try:
+            yield from self._compare(row)
+        except MissingColumnError as missing:
+            yield self.row(row, "row", None, None, reason=str(missing))
+        except EngineError as refused:
+            yield self.row(row, "row", None, None, reason=f"the engine refused it: {refused}")
+
+    def _compare(self, row: Counted) -> Iterable[Row]:
         policy, svvptc = POLICIES[row.policy]
         machine = qemu(svvptc=svvptc, via=row.via)
         trace, wrong = self.trace(row)
@@ -368,12 +382,12 @@ class _Folder:
         if result is not None and result.verdict != "ran":
             wrong = ""  # scored, and wrong: no kernel of the tables died
         predicted = _predicted(result)
+        if not row.negative:
+            yield self.row(row, "pf_S_k", row["pf_S_k"], predicted["traps_kernel_fault"])
         if row.harts > 1:
             yield from self.several(row, predicted, wrong)
         if row.policy == "preventive" and (row.harts == 1 or row.via == "imsic"):
             yield from self.alone(row, predicted, wrong)
-        if not row.negative:
-            yield self.row(row, "pf_S_k", row["pf_S_k"], predicted["traps_kernel_fault"])
 
     def several(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare remote fences."""
@@ -430,18 +444,38 @@ class _Folder:
                    rep=f"{row.boot} {row.rep}".strip(), what=what, measured=measured,
                    predicted=predicted, tolerance=tolerance, reason=reason)
 
+    def uncounted(self, file: str, name: FileName) -> Row | None:
+        """Say of a recording that no row of counts is of its run; None if one is, or it is a log.
+
+        One of a policy or a workload that is not known is not modelled, whatever was counted.
+        """
+        if not name.workload:
+            return None
+        reason = "no row of counts is of this run; its sizes serve other rows"
+        for what, value, known in (("policy", name.policy, POLICIES),
+                                   ("workload", name.workload, WORKLOADS)):
+            if value not in known:
+                reason = f"{NOT_MODELLED}: {what} {value!r}"
+        if not reason.startswith(NOT_MODELLED) and any(
+                (r.policy, r.via, r.harts, r.workload)
+                == (name.policy, name.via, name.harts, name.workload)
+                for table in self.tables for r in table):
+            return None
+        return Row(file=file, policy=name.policy, harts=name.harts, workload=name.workload, rep="",
+                   what="recording", measured=None, predicted=None, reason=reason)
+
     def log(self, path: Path) -> Iterable[Row]:
         """Compare the windows of an event log, whose maps and purges are known one by one."""
-        name = EVENTS_NAME.match(path.name)
+        name = kernel_counts.named(path.name)
         assert name is not None
-        harts, policy = int(name["harts"]), name["policy"]
+        harts, policy = name.harts, name.policy
         for window in kernel_counts.read_events(path):
             modelled = policy in POLICIES
             counters = _predicted(None)
             if window.events and modelled:
                 ours, svvptc = POLICIES[policy]
                 counters = _predicted(self.run(window.trace(path.name, harts), ours, qemu(
-                    svvptc=svvptc, via=name["via"] or "sbi"), harts))
+                    svvptc=svvptc, via=name.via), harts))
             for what, measured, counter in (
                 ("rf_kern", window.calls, "remote_fence_calls"),
                 ("kernel targets", window.targets, "remote_fence_targets"),
@@ -449,7 +483,7 @@ class _Folder:
                 yield Row(file=path.name, policy=policy, harts=harts, workload=window.workload,
                           rep="", what=what, measured=measured,
                           predicted=counters[counter] if modelled else None,
-                          reason="" if modelled else f"not modelled: policy {policy!r}")
+                          reason="" if modelled else f"{NOT_MODELLED}: policy {policy!r}")
 
 
 def _predicted(result: Result | None) -> Mapping[str, int]:
@@ -466,7 +500,7 @@ def validate_kernel(
 ) -> KernelReport:
     """Predict the counts of every table and event log in a folder (and in its ``traces``).
 
-    Raises InputError when there is no table of counts, or a file cannot be read.
+    Raises InputError when nothing in it can be scored, or a file cannot be read.
     """
     root = Path(directory)
     if not root.is_dir():
@@ -475,16 +509,34 @@ def validate_kernel(
                    for path in place.iterdir())
     tables = [kernel_counts.read_counts(path) for path in files
               if path.name.startswith("counts") and path.suffix == ".csv"]
-    logs = [path for path in files if EVENTS_NAME.match(path.name)]
-    if not any(tables):
-        raise InputError(str(root), "", "no table of counts (counts*.csv) in it")
-    recordings = {}
-    for path in files:
-        name = TRACE_NAME.match(path.name)
-        if name is not None:
-            recordings[name["policy"], name["via"] or "sbi", int(name["harts"]),
-                       name["workload"]] = replay.recovered(str(path))
-    folder = _Folder(tables=tables, recordings=recordings, logs=logs, simulate=simulate)
-    rows = [compared for table in tables for row in table for compared in folder.compare(row)]
+    names = {path: name for path in files if (name := kernel_counts.named(path.name)) is not None}
+    logs = [path for path, name in names.items() if not name.workload]
+    recordings, unread = {}, []
+    for path, name in names.items():
+        try:
+            if name.workload:
+                recordings[name.policy, name.via, name.harts, name.workload] = replay.recovered(
+                    str(path))
+        except InputError as error:
+            unread.append(f"{path.name} is not read: {error}")
+    if not (logs or recordings or any(table.rows or table.nameless for table in tables)):
+        raise InputError(str(root), "", "nothing to score in it: no counts*.csv with a row, no "
+                         "events-*.evt, no riscv-*.ftrace.txt")
+    folder = _Folder(tables=[list(table.rows) for table in tables], recordings=recordings,
+                     logs=logs, simulate=simulate)
+    rows = [compared for table in tables for row in table.rows for compared in folder.compare(row)]
     rows += [compared for path in logs for compared in folder.log(path)]
-    return KernelReport(rows=tuple(rows))
+    rows += _nameless(tables)
+    rows += [row for path, name in names.items() if (row := folder.uncounted(path.name, name))]
+    notes = [f"{table.file}: column {column!r} is unknown, and not read"
+             for table in tables for column in table.unknown]
+    return KernelReport(rows=tuple(rows), notes=(*notes, *unread))
+
+
+def _nameless(tables: Iterable[kernel_counts.Table]) -> Iterable[Row]:
+    """Say of a table without the columns that name its rows that it cannot be scored."""
+    for table in tables:
+        if table.nameless:
+            yield Row(file=table.file, policy="", harts=0, workload="", rep="", what="table",
+                      measured=None, predicted=None,
+                      reason=f"lacks the column {' and '.join(table.nameless)}")

@@ -161,13 +161,16 @@ def test_without_mark_nothing_is_subtracted(tmp_path: Path) -> None:
     assert outcome(rows, "S_addr added") == (None, 4, "not scored")
 
 
-@pytest.mark.parametrize("change", [{"policy": "hopeful"}, {"workload": "doom"}])
+@pytest.mark.parametrize("change", [{"policy": "hopeful"}, {"workload": "doom"},
+                                    {"ipi": "pigeon"}])
 def test_what_is_not_known_is_not_modelled(tmp_path: Path, change: dict[str, str]) -> None:
     rows = judged(tmp_path, preventive(1) | change)
-    assert [row.outcome for row in rows] == ["not scored"]
+    assert [row.outcome for row in rows] == ["not modelled"]
     assert rows[0].reason.startswith("not modelled: ")
     assert next(iter(change.values())) in rows[0].reason
-    assert not vk.KernelReport(rows=tuple(rows)).ok  # nothing was scored
+    good = judged(tmp_path, preventive(1))
+    assert vk.KernelReport(rows=tuple(good)).ok
+    assert not vk.KernelReport(rows=(*good, *rows)).ok
 
 
 def test_imsic_rows_count_broadcasts_and_every_harts_fences(tmp_path: Path) -> None:
@@ -315,8 +318,6 @@ def test_event_logs_and_recordings_of_one_run_tell_of_the_same_areas(shared: Pat
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "policy: the column is missing"),
-    (table(ROW, leave_out="rf_kern"), "rf_kern: the column is missing"),
     (table(ROW | {"rf_kern": "many"}), r"counts_x\.csv:2: rf_kern: is a count, got 'many'"),
     (table(ROW, ROW | {"rf_kern": -1}), r"counts_x\.csv:3: rf_kern: is a count, got '-1'"),
     (table(ROW | {"smp": 0}), "smp: a machine has a hart"),
@@ -330,11 +331,68 @@ def test_a_broken_table_is_refused_by_line_and_column(
         vk.validate_kernel(tmp_path, simulate=naive)
 
 
+@pytest.mark.parametrize("column", ["rf_kern", "ftkr_calls", "ops", "rf_targets"])
+def test_a_column_that_is_missing_takes_its_rows_out_of_the_score(
+    tmp_path: Path, column: str
+) -> None:
+    (tmp_path / "counts_x.csv").write_text(
+        table(preventive(3, workload="tv_vmram", ops=2), leave_out=column))
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert "not scored" in {row.outcome for row in report.rows}
+    assert f"the column {column} is missing" in {row.reason for row in report.rows}
+    assert "differs" not in {row.outcome for row in report.rows}
+
+
+@pytest.mark.parametrize("column", ["policy", "smp", "workload"])
+def test_a_table_without_names_is_a_row_that_says_so(tmp_path: Path, column: str) -> None:
+    (tmp_path / "counts_x.csv").write_text(table(ROW, leave_out=column))
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert [row.outcome for row in report.rows] == ["not scored"]
+    assert column in report.rows[0].reason
+    assert not report.ok
+
+
+def test_an_unknown_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "counts_x.csv").write_text(table(ROW | {"zeal": 7}))
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert report.ok
+    assert "counts_x.csv: column 'zeal' is unknown" in report.text()
+
+
+@pytest.mark.parametrize(("name", "want"), [
+    ("riscv-6.12-mark-smp2-boot.ftrace.txt.gz", ("mark", "sbi", 2, "boot")),
+    ("riscv-6.12-mark+svvptc-smp8-tv_rand.ftrace.txt", ("mark+svvptc", "sbi", 8, "tv_rand")),
+    ("riscv-7.2-rc1-mark-imsic-smp4-fork.ftrace.txt.gz", ("rc1-mark", "imsic", 4, "fork")),
+    ("riscv-6.12-mark-smp4-imsic-fork.ftrace.txt", ("mark", "imsic", 4, "fork")),
+    ("riscv-6.12-broken-b2-smp4-fork.ftrace.txt", ("broken-b2", "sbi", 4, "fork")),
+    ("events-6.12-preventive-smp16.evt.gz", ("preventive", "sbi", 16, "")),
+    ("events-6.12-preventive-smp16-imsic.evt", ("preventive", "imsic", 16, "")),
+    ("events-6.12-preventive-smp0.evt", None), ("riscv-6.12-mark-smp2.ftrace.txt", None),
+    ("events-6.12-mark-smp2.ftrace.txt", None), ("x86-6.18-compile.ftrace.txt.gz", None),
+])
+def test_a_file_name_says_what_was_recorded(name: str, want: Any) -> None:
+    found = kernel_counts.named(name)
+    assert want == (found and (found.policy, found.via, found.harts, found.workload))
+
+
+def test_recordings_without_counts_are_rows_too(tmp_path: Path) -> None:
+    trace = boot_trace(1, 1)
+    for name in ("mark-smp2-boot", "hopeful-smp2-boot", "mark-smp2-doom"):
+        (tmp_path / f"riscv-6.12-{name}.ftrace.txt").write_text(trace)
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert [row.outcome for row in report.rows] == ["not modelled", "not scored", "not modelled"]
+    assert not report.ok
+
+
+def test_more_harts_than_the_recorded_kernels_had_masks_for(tmp_path: Path) -> None:
+    assert outcome(judged(tmp_path, preventive(3, smp=96)), "rf_kern") == (3, 3, "equal")
+
+
 def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no table of counts"):
+    with pytest.raises(InputError, match="nothing to score"):
         vk.validate_kernel(tmp_path)
     (tmp_path / "counts_x.csv").write_text(table())
-    with pytest.raises(InputError, match="no table of counts"):
+    with pytest.raises(InputError, match="nothing to score"):
         vk.validate_kernel(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         vk.validate_kernel(tmp_path / "nothing")

@@ -100,7 +100,8 @@ BAD = [
     (["sweep", "good.toml", "--store", "good.toml"], "good.toml: not a fencelab store"),
     (["validate", "walk", "nowhere"], "nowhere"),
     (["validate", "kernel", "nowhere"], "nowhere: is not a folder"),
-    (["validate", "kernel", "."], ".: no table of counts (counts*.csv) in it"),
+    (["validate", "kernel", "."], ".: nothing to score in it: no counts*.csv with a row, no "
+                                 "events-*.evt, no riscv-*.ftrace.txt"),
     (["replay", "nowhere.txt"], "nowhere.txt: no such file, and no recording of the package"),
     (["replay", "bad.txt"], "bad.txt: "),
     (["replay", "riscv-6.12-mark-smp2-forkburst", "--policy", "mark-7"],
