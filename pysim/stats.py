@@ -143,3 +143,34 @@ def quantile(histogram: Mapping[int, int], part: Fraction | float) -> int | None
 def quantiles(histogram: Mapping[int, int], parts: Sequence[Fraction | float]) -> list[int | None]:
     """Return several quantiles of one histogram, as ``quantile`` does."""
     return [quantile(histogram, part) for part in parts]
+
+
+# ---- a line through points ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Least squares: ``fixed`` at 0, ``slope`` per step, and the share of variance it explains."""
+
+    fixed: Fraction
+    slope: Fraction
+    r_squared: Fraction
+
+    def __str__(self) -> str:
+        return f"{float(self.fixed):.4g} + {float(self.slope):.4g} n"
+
+
+def line(points: Sequence[tuple[Exact, Exact]]) -> Line:
+    """Return the least-squares line through (x, y). Raises ValueError without two different x."""
+    n = len(points)
+    xs, ys = [Fraction(x) for x, _ in points], [Fraction(y) for _, y in points]
+    if len(set(xs)) < 2:
+        raise ValueError("a line needs two points")
+    none = Fraction(0)
+    mean_x, mean_y = sum(xs, none) / n, sum(ys, none) / n
+    xx = sum(((x - mean_x) * (x - mean_x) for x in xs), none)
+    xy = sum(((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)), none)
+    yy = sum(((y - mean_y) * (y - mean_y) for y in ys), none)
+    slope = xy / xx
+    return Line(fixed=mean_y - slope * mean_x, slope=slope,
+                r_squared=xy * xy / (xx * yy) if yy else Fraction(1))

@@ -8,18 +8,19 @@ everything finished kept.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from pysim.errors import FencelabError
 from sweeps.cli_check import check
+from sweeps.cli_parts import F, Nearest, formatted
+from sweeps.cli_validate import validate
 
 if TYPE_CHECKING:
     from pysim.scenario import Scenario
@@ -29,33 +30,8 @@ if TYPE_CHECKING:
     from sweeps.run import Outcome
     from sweeps.tables import Table
 
-FORMATS: Final = ("plain", "github", "csv", "json")
 EXECUTORS: Final = ("processes", "threads", "ray")
 STORE: Final = "fencelab.db"
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Nearest(click.Group):
-    """A group that answers an unknown command with the nearest one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the first argument, or say which one was probably meant."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"no command {name!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-def formatted(command: F) -> F:
-    """Give a command the option --format."""
-    return click.option("--format", "form", type=click.Choice(FORMATS), default="plain",
-                        show_default=True, help="How tables are printed.")(command)
-
 
 def _scenario_options(command: F) -> F:
     """Give a command the options that make a scenario, the policy left out."""
@@ -277,6 +253,7 @@ def _executor(name: str, address: str | None, workers: int | None) -> Executor:
 
 
 cli.add_command(check)
+cli.add_command(validate)
 
 
 # ---- what there is ----------------------------------------------------------------------------
@@ -313,38 +290,6 @@ def workloads(form: str, name: str | None) -> int:
 
     click.echo(listings.workload(name, form) if name else listings.workloads(form))
     return 0
-
-
-@cli.group(cls=Nearest)
-def validate() -> None:
-    """Does the simulator tell the truth? Predicted beside measured."""
-
-
-@validate.command("walk")
-@click.argument("file")
-@formatted
-def validate_walk(form: str, file: str) -> int:
-    """Page walks judged by another simulator, compared one by one."""
-    from pysim import walks
-    from sweeps import listings
-
-    report = walks.validate(file)
-    click.echo(listings.walks(report, form))
-    return 0 if report.agreed == report.cases else 1
-
-
-@validate.command("kernel")
-@click.argument("directory")
-@click.option("--every", is_flag=True, help="Show every row, not only what differs.")
-@formatted
-def validate_kernel(form: str, directory: str, *, every: bool) -> int:
-    """Fences of real kernels, counted, beside the engine's under the same recorded work."""
-    from pysim.validate_kernel import validate_kernel as compare
-    from sweeps import listings
-
-    report = compare(directory)
-    click.echo(listings.kernel(report, form, every=every))
-    return 0 if report.ok else 1
 
 
 # ---- the door ---------------------------------------------------------------------------------

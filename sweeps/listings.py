@@ -13,6 +13,7 @@ from sweeps.tables import Column, Table, render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pysim.validate import Scoreboard
     from pysim.validate_kernel import KernelReport
     from pysim.walks import WalkReport
     from pysim.workloads.recovery import Recovery
@@ -142,6 +143,29 @@ def kernel(report: KernelReport, form: str, *, every: bool) -> str:
     rows = tuple((r.file, r.policy, r.harts, r.workload, r.rep, r.what, r.measured, r.predicted,
                   r.tolerance, r.outcome, r.reason) for r in report.rows)
     return render([Table(title="counted and predicted", columns=columns, rows=rows)], form)
+
+
+def scoreboard(board: Scoreboard, form: str, *, explain: bool) -> str:
+    """Return every prediction beside its measurement; with ``explain``, every parameter too."""
+    names = ("group", "what", "role", "measured", "predicted", "tolerance", "outcome", "source",
+             "reason")
+    rows = tuple(tuple(getattr(row, name) for name in names) for row in board.rows)
+    notes: tuple[str, ...] = (board.summary,)
+    if form in _TABULATE:
+        said = {text: number for number, text in enumerate(dict.fromkeys(
+            text for row in rows for text in row[-2:] if text), 1)}
+        rows = tuple((*row[:-2], *(f"[{said[text]}]" if text else "" for text in row[-2:]))
+                     for row in rows)
+        notes = (*notes, *(f"[{number}] {text}" for text, number in said.items()))
+    tables = [Table(title="", columns=_text(*names), rows=rows, notes=notes)]
+    if explain:
+        columns = ("group", "what", "parameter", "value", "role", "source")
+        given = tuple((row.group, row.what, p.name, p.value, p.role, p.source)
+                      for row in board.rows for p in row.parameters)
+        tables.append(Table(title="parameters", columns=_text(*columns), rows=given))
+    if form == "csv" and explain:
+        return "\n".join(render([table], form) for table in tables)
+    return render(tables, form)
 
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:

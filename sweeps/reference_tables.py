@@ -230,15 +230,45 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-LEAD: Final = re.compile(r"(?<=<!-- table: lead -->\n).*?(?=<!-- end -->)", re.DOTALL)
+_TABLE: Final = r"(?<=<!-- table: {} -->\n).*?(?=<!-- end -->)"
+LEAD: Final = re.compile(_TABLE.format("lead"), re.DOTALL)
+SCORES: Final = re.compile(_TABLE.format("validate"), re.DOTALL)
 
 
 def readme_with_lead(readme: str, quickstart: str) -> str:
     """Return the README with the quickstart's first table between its marks."""
     block = re.search(r"^\*\*.*?\n\n(?:\|.*\n)+", quickstart, re.MULTILINE)
-    if block is None or LEAD.search(readme) is None:
-        raise InputError("README.md", "table: lead", "no place for the table, or no table")
-    return LEAD.sub(lambda _: f"\n{block[0]}\n", readme)
+    return _with_table(readme, LEAD, block)
+
+
+def readme_with_scores(readme: str, validated: str) -> str:
+    """Return the README with the scoreboard's summary between its marks."""
+    return _with_table(readme, SCORES, re.search(r"^(?:\|.*\n)+", validated, re.MULTILINE))
+
+
+def _with_table(readme: str, place: re.Pattern[str], block: re.Match[str] | None) -> str:
+    if block is None or place.search(readme) is None:
+        raise InputError("README.md", "table", "no place for the table, or no table")
+    return place.sub(lambda _: f"\n{block[0]}\n", readme)
+
+
+def _write_scores(folder: Path) -> None:
+    """Write the scoreboard and its summary in the README, if the counts of real kernels are there.
+
+    Without them the page would lose its rows, so it is left as it is.
+    """
+    from pysim import validate
+    from sweeps import score_pages
+
+    if validate.shared_counts() is None:
+        print("validate.md is left as it is: no recorded kernels (FENCELAB_SHARED)",
+              file=sys.stderr)
+        return
+    text = score_pages.page(validate.validate())
+    (folder / "validate.md").write_text(text)
+    readme = folder.parent.parent / "README.md"
+    if readme.is_file():
+        readme.write_text(readme_with_scores(readme.read_text(), text))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -255,6 +285,7 @@ def main(arguments: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in PAGES.items():
         (folder / name).write_text(text())
+    _write_scores(folder)
     return 0
 
 

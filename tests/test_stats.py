@@ -122,3 +122,12 @@ def test_an_unsafe_run_has_no_overhead() -> None:
     assert counters.slowdown(_result(wall_cycles=9), _result(wall_cycles=6)) == Fraction(3, 2)
     assert counters.per(_result(maps=4, marks=6), "marks", "maps") == Fraction(3, 2)
     assert counters.per(_result(), "marks", "maps") is None
+
+
+def test_a_line_is_found_exactly() -> None:
+    fit = stats.line([(2, 10), (4, 14), (8, 22)])
+    assert (fit.fixed, fit.slope, fit.r_squared) == (6, 2, 1)
+    bent = stats.line([(0, 0), (1, 1), (2, 0)])
+    assert (bent.slope, bent.r_squared) == (0, 0)
+    with pytest.raises(ValueError, match="two points"):
+        stats.line([(1, 2), (1, 3)])

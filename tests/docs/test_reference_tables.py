@@ -7,9 +7,9 @@ import re
 import pytest
 import tidy
 
-from pysim import engine, machines, ops, workloads
+from pysim import engine, machines, ops, validate, workloads
 from pysim.policies import POLICIES
-from sweeps import reference_tables
+from sweeps import reference_tables, score_pages
 
 
 @pytest.mark.parametrize("name", reference_tables.PAGES)
@@ -85,3 +85,15 @@ def test_the_readme_shows_the_quickstarts_first_table(root):
     quickstart = (root / "docs" / "tables" / "quickstart.md").read_text()
     assert reference_tables.readme_with_lead(readme, quickstart) == readme
     assert "preventive-range" in reference_tables.LEAD.search(readme)[0]
+
+
+def test_the_readme_shows_the_scoreboards_summary(root):
+    readme = (root / "README.md").read_text()
+    scores = (root / "docs" / "tables" / "validate.md").read_text()
+    assert reference_tables.readme_with_scores(readme, scores) == readme
+    assert "kernels" in reference_tables.SCORES.search(readme)[0]
+
+
+def test_the_committed_scoreboard_is_what_validate_prints(shared, root):
+    page = (root / "docs" / "tables" / "validate.md").read_text()
+    assert page == score_pages.page(validate.validate()), "run `make tables`"
