@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pysim import engine, litmus, ops, policies, reference
+from pysim import engine, litmus, reference
 from pysim.errors import EngineError, FencelabError, InputError, StoppedError
 from pysim.litmus import ACTIONS, INVALIDS, ORDERS, REGIONS, TLBS, Litmus, Parameters
-from pysim.ops import Policy, Program
+from pysim.ops import Program
+from pysim.policies import own
 
 _NONE: Final = 2**32 - 1
 #: States up to which they are kept whole and compared; beyond, 64-bit fingerprints stand for them.
@@ -314,105 +315,9 @@ def anywhere(program: Program, parameters: Parameters, search: Search) -> list[A
     return found
 
 
-# ---- policies of one's own ----------------------------------------------------------------------
-
-
-def load_policy(name: str, *, where: str = "check") -> Policy:
-    """Return a policy by its name, or one of a Python file: ``FILE.py`` or ``FILE.py:NAME``.
-
-    The file holds policies as ``pysim.policies`` writes them; without a name it holds one. Raises
-    InputError with file, line and reason.
-    """
-    file, colon, wanted = name.partition(".py")
-    if not colon:
-        return policies.find(name, where=where)
-    path, wanted = Path(f"{file}.py"), wanted.removeprefix(":")
-    found = {key: value for key, value in _run(path).items()
-             if not isinstance(value, type) and hasattr(value, "name") and hasattr(value, "marks")}
-    if wanted and wanted not in found:
-        raise InputError(str(path), wanted, "no such policy in this file", got=wanted,
-                         nearest=found)
-    if not wanted and len(found) != 1:
-        several = f"holds {', '.join(found)}: say which, as {path}:{next(iter(found))}" if found \
-            else "holds no policy: an object with a name, marks and handlers"
-        raise InputError(str(path), "", several)
-    chosen: Policy = found[wanted or next(iter(found))]
-    return chosen
-
-
-def _run(path: Path) -> dict[str, Any]:
-    """Execute a Python file as a module of its own and return its names."""
-    import importlib.util
-    import sys
-
-    name = f"fencelab_policy_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise InputError(str(path), "", "no such file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise InputError(f"{path}:{error.lineno}", "", f"is not Python: {error.msg}") from error
-    except FencelabError as error:
-        raise InputError(_where(path, error), "", str(error)) from error
-    except Exception as error:
-        raise InputError(_where(path, error), "", f"{type(error).__name__}: {error}") from error
-    return vars(module)
-
-
-def _where(path: Path, error: BaseException) -> str:
-    """Return file and line of the deepest frame of the file that an error passed through."""
-    import traceback
-
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-             if Path(frame.filename) == path]
-    return f"{path}:{lines[-1]}" if lines else str(path)
-
-
-def lower(policy: Policy, *, nr_cpus: int = 64) -> Program:
-    """Lower a policy; a malformed one is refused with file, line and reason.
-
-    Raises InputError: the line is that of the handler's method, or of the step inside it that
-    could not be made.
-    """
-    try:
-        return ops.lower(policy, nr_cpus=nr_cpus)
-    except EngineError as error:
-        # the engine names the handler and the op, as early_trap[3]
-        handler = str(error).partition("[")[0].partition(":")[0]
-        raise InputError(_written(policy, handler), f"policy {policy.name}", str(error)) from error
-    except FencelabError as error:
-        raise InputError(_deepest(policy, error), f"policy {policy.name}", str(error)) from error
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(_deepest(policy, error), f"policy {policy.name}", reason) from error
-
-
-def _written(policy: Policy, handler: str) -> str:
-    """Return file and line of a handler's method, or of the policy's class."""
-    import inspect
-
-    for thing in (getattr(policy, handler, None), type(policy)):
-        try:
-            if thing is not None:
-                _, line = inspect.getsourcelines(thing)
-                return f"{inspect.getsourcefile(thing)}:{line}"
-        except (OSError, TypeError):
-            continue
-    return f"policy {policy.name}"
-
-
-def _deepest(policy: Policy, error: BaseException) -> str:
-    import inspect
-
-    try:
-        file = inspect.getsourcefile(type(policy))
-    except (OSError, TypeError):
-        file = None
-    where = _where(Path(file), error) if file else ""
-    return where if ":" in where else _written(policy, "")
+#: A policy by its name or from a Python file, and its lowering with file and line in complaints.
+load_policy: Final = own.load
+lower: Final = own.lower
 
 
 def worst(found: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from pysim.errors import InputError
 from pysim.machines import Machine
 from pysim.machines import load as load_machine
 from pysim.machines.model import Frozen, complaint
+from pysim.policies import own
 from pysim.workloads import Workload
 from pysim.workloads import load as load_workload
 
@@ -56,7 +57,9 @@ _LOADERS: Final[dict[str, Callable[[str | Path], Machine | Workload]]] = {
 class Scenario(Frozen):
     """One run: a policy on a machine with a number of harts, under a workload and a seed."""
 
-    policy: str = Field(description="name of a mapping policy")
+    policy: str = Field(
+        description="name of a mapping policy, or FILE.py:NAME, a class of your own: it is run"
+    )
     machine: Machine = Field(description="the machine; see ``build`` for how to name one")
     harts: Annotated[int, Field(strict=True, ge=1, le=engine.HARTS_MAX)] = Field(
         description="harts of this run; default: the machine's own"
@@ -80,7 +83,9 @@ class Scenario(Frozen):
     @field_validator("policy")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in policies.names():
+        if own.is_file(value):
+            own.load(value)
+        elif value not in policies.names():
             raise complaint(f"unknown policy {value!r}", got=value, nearest=policies.names())
         return value
 
@@ -127,8 +132,8 @@ def build(values: Mapping[str, Any], where: str = "scenario") -> Scenario:
 
 
 @lru_cache(maxsize=1024)
-def _program(policy: str, nr_cpus: int) -> ops.Program:
-    return ops.lower(policies.find(policy), nr_cpus=nr_cpus)
+def _program(policy: str, nr_cpus: int, stamp: tuple[int, int]) -> ops.Program:
+    return own.lower(own.load(policy), nr_cpus=nr_cpus)
 
 
 def lower(scenario: Scenario, *, work: Replay | None = None) -> Question:
@@ -138,7 +143,7 @@ def lower(scenario: Scenario, *, work: Replay | None = None) -> Question:
     Raises InputError for a value that does not fit, EngineError for a program the engine refuses.
     """
     machine, workload = scenario.machine, scenario.workload
-    program = _program(scenario.policy, scenario.nr_cpus)
+    program = _program(scenario.policy, scenario.nr_cpus, own.stamp(scenario.policy))
     values = workload.c_values(machine, scenario.seed, scenario.harts)
     if work is None:
         items, gates = workload.items(machine, scenario.harts)

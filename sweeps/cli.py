@@ -67,7 +67,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--policy", required=True, help="A mapping policy (see `fencelab policies`).")
+@click.option("--policy", required=True, metavar="NAME|FILE.py:NAME",
+              help="A mapping policy (see `fencelab policies`), or a class of your own; naming a "
+              "file runs it, as your code.")
 @_scenario_options
 @click.option("--workload", default="fork", show_default=True, metavar="NAME|FILE",
               help="A preset or a TOML file.")
@@ -104,7 +106,7 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
 
 @cli.command()
 @click.argument("file")
-@click.option("--policy", "policies", multiple=True,
+@click.option("--policy", "policies", multiple=True, metavar="NAME|FILE.py:NAME",
               help="May be repeated; default: all but the broken ones.")
 @click.option("--machine", default="sg2042", show_default=True, metavar="NAME|FILE")
 @click.option("--harts", type=int, help="Default: as many as were recorded.")

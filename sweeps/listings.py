@@ -42,10 +42,10 @@ def policies(form: str) -> str:
 def policy(name: str, form: str) -> str:
     """Return a policy's handlers, step by step, with the kernel's instructions."""
     from pysim import ops
-    from pysim.policies import find
+    from pysim.policies import own
     from sweeps.reference_tables import step_lines
 
-    chosen = find(name, where="policies")
+    chosen = own.load(name, where="policies")
     rows = tuple((handler, line) for handler, steps in ops.handlers(chosen).items()
                  for line in step_lines(steps))
     about = inspect.getdoc(type(chosen)) or ""
