@@ -343,12 +343,22 @@ static void access_fault(struct world *world, struct hart *hart, struct frame *f
     trap_fault(world, hart, scause, frame->va);
 }
 
+/* Somebody pays for the lookup so far. */
+static void settle(struct hart *hart, struct frame *frame, enum cause cause)
+{
+    hart->now_cycles -= frame->spent_cycles;
+    world_charge(hart, cause, frame->spent_cycles);
+    frame->spent_cycles = 0;
+}
+
 static void access_step(struct world *world, struct hart *hart, struct frame *frame)
 {
     struct mmu *mmu = &hart->mmu;
     uint64_t cycles = 0;
-    if (frame->phase == ACCESS_WALK && !mmu->walking)
+    if (frame->phase == ACCESS_WALK && !mmu->walking) {
         frame->phase = ACCESS_ASK;                  /* a fence discarded the walk */
+        settle(hart, frame, CAUSE_BASE);
+    }
     if (frame->phase == ACCESS_ASK) {
         struct mmu_request request = {.va = frame->va, .asid = FENCE_USER_ASID,
                                       .access = frame->access, .user = frame->user};
@@ -357,12 +367,12 @@ static void access_step(struct world *world, struct hart *hart, struct frame *fr
     } else {
         cycles = mmu_step(mmu, &world->pt, hart->now_cycles);
     }
-    if (mmu->walking) {
-        world_charge(hart, CAUSE_BASE, cycles);
+    hart->now_cycles += cycles;
+    frame->spent_cycles += cycles;
+    if (mmu->walking)
         return;
-    }
     bool failed = mmu->answer.fail != WALK_NONE;
-    world_charge(hart, failed ? CAUSE_LAZY_FAULT : refill_cause(&mmu->answer), cycles);
+    settle(hart, frame, failed ? CAUSE_LAZY_FAULT : refill_cause(&mmu->answer));
     if (failed)
         access_fault(world, hart, frame);
     else

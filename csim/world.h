@@ -57,6 +57,7 @@ struct frame {
     uint32_t slot;        /* SHOOT: its own; ITEM: a load of the page is to follow */
     uint64_t va;          /* extent, address, stval */
     uint64_t started_at_cycles;
+    uint64_t spent_cycles;    /* ACCESS: by the lookup in flight, nobody has paid yet */
 };
 
 /* One sender's shootdown under way. */
