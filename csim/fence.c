@@ -2,6 +2,11 @@
  * no range at all, one full fence. That is what Linux does on a hart (arch/riscv/mm/tlbflush.c,
  * local_flush_tlb_range_threshold_asid, linux 6.12) and what OpenSBI does in its handler
  * (lib/sbi/sbi_tlb.c, 4e79fd7de), where the request has been widened before.
+ *
+ * The walker's reads after a fence see what the hart itself stored before it (riscv-isa-manual,
+ * SFENCE.VMA orders stores that are visible to this hart, and its own are): the fence lasts until
+ * its PTE stores have left for the walker. A fence that hardware broadcasts to the hart is none of
+ * its instructions and waits for nothing.
  */
 #include "fence.h"
 
@@ -33,11 +38,22 @@ static void count(struct csim_counters *counters, struct fence_extent extent, bo
         *(extent.by_asid ? &counters->fences_addr_asid : &counters->fences_addr) += fences;
 }
 
-uint64_t fence_execute(struct hart *hart, struct fence_extent extent, enum origin origin)
+/* How long this hart's walker does not see its last PTE store yet. */
+static uint64_t undrained_cycles(const struct world *world, const struct hart *hart)
+{
+    if (hart->ptes_stored_at_cycles == 0)
+        return 0;
+    uint64_t seen = hart->ptes_stored_at_cycles + world->params.machine.store_drain_cycles;
+    return seen > hart->now_cycles ? seen - hart->now_cycles : 0;
+}
+
+uint64_t fence_execute(const struct world *world, struct hart *hart, struct fence_extent extent,
+                       enum origin origin)
 {
     enum fence_cause cause = cause_of(origin);
     bool full = extent.pages == 0 || extent.pages > extent.threshold_pages;
     uint64_t cycles = 0;
+    uint64_t undrained = undrained_cycles(world, hart);
     if (full) {
         enum fence_form form = extent.by_asid ? FENCE_ASID : FENCE_ALL;
         cycles = mmu_fence(&hart->mmu, form, 0, FENCE_USER_ASID, cause);
@@ -48,5 +64,5 @@ uint64_t fence_execute(struct hart *hart, struct fence_extent extent, enum origi
                                 FENCE_USER_ASID, cause);
     }
     count(&hart->counters, extent, full, full ? 1 : extent.pages);
-    return cycles;
+    return cycles > undrained ? cycles : undrained;
 }

@@ -19,6 +19,7 @@ struct fence_extent {
 };
 
 /* Executes the fences on this hart; returns their cycles, which the caller charges. */
-uint64_t fence_execute(struct hart *hart, struct fence_extent extent, enum origin origin);
+uint64_t fence_execute(const struct world *world, struct hart *hart, struct fence_extent extent,
+                       enum origin origin);
 
 #endif

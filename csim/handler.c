@@ -2,9 +2,12 @@
  * costs is a field of the machine, or comes out of the structures it touches.
  *
  * An op happens whole at the hart's present and then costs; the next op of any hart comes after it
- * in the total order. Conditions are free except where they load: their instructions are the
- * policy's `spend`. Left out: mm masks wider than the hart an mm runs on, and root tables of their
- * own per mm (sync_root costs its store and changes nothing, as with preallocated roots).
+ * in the total order. What waits for the hart's own stores ends no sooner than they are seen: a
+ * barrier that orders them before later loads or interrupts until all harts see all of them, an AMO
+ * until its word has left the buffer, a fence until the own walker sees the PTEs. Conditions are
+ * free except where they load: their instructions are the policy's `spend`. Left out: mm masks
+ * wider than the hart an mm runs on, and root tables of their own per mm (sync_root costs its store
+ * and changes nothing, as with preallocated roots).
  */
 #include "handler.h"
 
@@ -76,14 +79,14 @@ static bool marked(struct world *world, struct hart *hart, const struct frame *f
     return set;
 }
 
-/* An explicit load of the leaf: what a load of the storing hart would find. */
+/* An explicit load of the leaf: what this hart's loads find now. */
 static bool pte_valid_now(struct world *world, struct hart *hart, const struct frame *frame)
 {
     const struct frame *trap = trap_of(hart);
     uint64_t va = trap != 0 ? trap->va : frame->va;
     world_charge(hart, world_cause(frame->origin, CAUSE_MAP_STORE),
                  (uint64_t)world->params.machine.load_cycles * world->params.machine.levels);
-    return (pagetable_leaf(&world->pt, va).bits & RV_PTE_V) != 0;
+    return (pagetable_load(&world->pt, va, hart->id, hart->now_cycles).bits & RV_PTE_V) != 0;
 }
 
 static bool atom_holds(struct world *world, struct hart *hart, const struct frame *frame,
@@ -143,6 +146,19 @@ static enum cause pays(const struct frame *frame, enum cause own)
     return world_cause(frame->origin, frame->handler == CSIM_IPI ? CAUSE_VICTIM : own);
 }
 
+/* Time passes until then, if it has not: somebody pays for it. */
+static void wait_until(struct hart *hart, enum cause cause, uint64_t at_cycles)
+{
+    if (at_cycles > hart->now_cycles)
+        world_charge(hart, cause, at_cycles - hart->now_cycles);
+}
+
+static void stored_mark(struct hart *hart)
+{
+    hart->marked_at_cycles = hart->now_cycles;
+    hart->stored_at_cycles = hart->now_cycles;
+}
+
 static void op_store_ptes(struct world *world, struct hart *hart, struct frame *frame,
                           const struct csim_op *op)
 {
@@ -159,6 +175,10 @@ static void op_store_ptes(struct world *world, struct hart *hart, struct frame *
         stores = pagetable_unmap(&world->pt, frame->va, frame->pages, hart->id, at, cycles);
     }
     hart->counters.pte_stores += stores;
+    if (stores > 0) {
+        hart->ptes_stored_at_cycles = at + (uint64_t)(stores - 1) * cycles;
+        hart->stored_at_cycles = hart->ptes_stored_at_cycles;
+    }
     world_charge(hart, pays(frame, CAUSE_MAP_STORE), (uint64_t)stores * cycles);
 }
 
@@ -171,6 +191,7 @@ static void op_mark(struct world *world, struct hart *hart, struct frame *frame,
     uint32_t first_n = op->b == CSIM_WHO_FIRST_N ? op->n : UINT32_MAX;
     struct mark_cost cost = mark_store(mark, hart->id, first_n, own, hart->now_cycles);
     uint64_t words = own ? 1 : mark->words;
+    stored_mark(hart);
     hart->counters.marks++;
     hart->counters.mark_words += words;
     hart->counters.line_transfers += cost.transfers;
@@ -182,13 +203,17 @@ static void op_clear_mark(struct world *world, struct hart *hart, struct frame *
                           const struct csim_op *op)
 {
     const struct csim_machine *m = &world->params.machine;
+    enum cause pay = pays(frame, CAUSE_MARK);
+    if (op->b != 0 && hart->marked_at_cycles != 0)
+        wait_until(hart, pay, world_visible(world, hart->marked_at_cycles));
+    else if (op->b == 0)
+        stored_mark(hart);
     struct mark_cost cost = mark_clear(&world->marks[op->a], hart->id, op->b != 0, op->c,
                                        hart->now_cycles);
     hart->counters.mark_clears++;
     hart->counters.line_transfers += cost.transfers;
     uint64_t cycles = op->b != 0 ? m->amo_cycles : (uint64_t)m->load_cycles + m->store_cycles;
-    world_charge(hart, pays(frame, CAUSE_MARK),
-                 cycles + (uint64_t)cost.transfers * m->line_transfer_cycles);
+    world_charge(hart, pay, cycles + (uint64_t)cost.transfers * m->line_transfer_cycles);
 }
 
 /* Extent of a fence or shootdown: the op's, over the handler's. */
@@ -218,7 +243,7 @@ static void op_fence(struct world *world, struct hart *hart, struct frame *frame
     (void)world;
     struct fence_extent e = {.threshold_pages = op->n, .by_asid = op->b != 0};
     e.va = extent(hart, frame, op->a, &e.pages);
-    uint64_t cycles = fence_execute(hart, e, (enum origin)frame->origin);
+    uint64_t cycles = fence_execute(world, hart, e, (enum origin)frame->origin);
     world_charge(hart, pays(frame, CAUSE_LOCAL_FENCE), cycles);
 }
 
@@ -307,17 +332,17 @@ static void op_flush_deferred(struct world *world, struct hart *hart, struct fra
     hart->deferred = false;
     struct fence_extent everything = {0};
     world_charge(hart, pays(frame, CAUSE_LOCAL_FENCE),
-                 fence_execute(hart, everything, (enum origin)frame->origin));
+                 fence_execute(world, hart, everything, (enum origin)frame->origin));
 }
 
 static void op_store_barrier(struct world *world, struct hart *hart, struct frame *frame,
                              const struct csim_op *op)
 {
     const struct csim_machine *m = &world->params.machine;
-    uint64_t cycles = m->barrier_cycles;
-    if (op->a == CSIM_BARRIER_COMPLETE)
-        cycles += (uint64_t)m->store_drain_cycles + m->coherence_cycles;
-    world_charge(hart, pays(frame, CAUSE_MAP_STORE), cycles);
+    enum cause cause = pays(frame, CAUSE_MAP_STORE);
+    world_charge(hart, cause, m->barrier_cycles);
+    if (op->a != CSIM_BARRIER_W_W)                  /* stores drain in order anyway */
+        wait_until(hart, cause, world_drained(world, hart));
 }
 
 static void op_sync_context(struct world *world, struct hart *hart, struct frame *frame,
@@ -325,8 +350,9 @@ static void op_sync_context(struct world *world, struct hart *hart, struct frame
 {
     (void)op;
     const struct csim_machine *m = &world->params.machine;
-    world_charge(hart, pays(frame, CAUSE_MAP_STORE),
-                 (uint64_t)m->barrier_cycles + m->fence_pipe_cycles);
+    enum cause cause = pays(frame, CAUSE_MAP_STORE);
+    wait_until(hart, cause, world_drained(world, hart));
+    world_charge(hart, cause, (uint64_t)m->barrier_cycles + m->fence_pipe_cycles);
 }
 
 static void op_publish(struct world *world, struct hart *hart, struct frame *frame,

@@ -106,18 +106,27 @@ static bool last_store(const struct pagetable *pt, size_t word, uint64_t pa, uin
     return pt->ring[slot].pa == pa;
 }
 
+/* Who asks: its loads find its own stores at once (they forward), its walker when they drained. */
+struct reader {
+    uint32_t hart;
+    bool walker;
+    uint64_t at_cycles;
+};
+
 static bool has_reached(const struct pagetable *pt, const struct pagetable_version *version,
-                        uint32_t hart, uint64_t at_cycles)
+                        const struct reader *reader)
 {
-    uint64_t seen_at = version->at_cycles + pt->store_drain_cycles;
-    if (version->hart != hart)
-        seen_at += pt->coherence_cycles;
-    return seen_at <= at_cycles;
+    uint64_t seen_at = version->at_cycles;
+    if (version->hart != reader->hart)
+        seen_at += (uint64_t)pt->store_drain_cycles + pt->coherence_cycles;
+    else if (reader->walker)
+        seen_at += pt->store_drain_cycles;
+    return seen_at <= reader->at_cycles;
 }
 
 /* Undoes, newest first, the stores to the word that have not reached the hart. */
-static uint64_t value_behind(const struct pagetable *pt, size_t word, uint64_t pa, uint32_t hart,
-                             uint64_t at_cycles)
+static uint64_t value_behind(const struct pagetable *pt, size_t word, uint64_t pa,
+                             const struct reader *reader)
 {
     uint64_t value = pt->frames[word];
     uint64_t number;
@@ -125,7 +134,7 @@ static uint64_t value_behind(const struct pagetable *pt, size_t word, uint64_t p
         return value;
     for (;;) {                                      /* at most ring_nr versions */
         const struct pagetable_version *version = &pt->ring[number & (pt->ring_nr - 1)];
-        if (has_reached(pt, version, hart, at_cycles))
+        if (has_reached(pt, version, reader))
             return value;
         value = version->before;
         number -= version->older;
@@ -142,13 +151,20 @@ static uint64_t value_of_words(const struct pagetable *pt, uint64_t pa)
     return 0;
 }
 
+static uint64_t value_for(const struct pagetable *pt, size_t word, uint64_t pa,
+                          const struct reader *reader)
+{
+    bool settled = reader->at_cycles >= pt->settled_at_cycles;
+    return settled ? pt->frames[word] : value_behind(pt, word, pa, reader);
+}
+
 bool pagetable_read(const struct pagetable *pt, uint64_t pa, uint32_t hart, uint64_t at_cycles,
                     struct pte *pte)
 {
     size_t word;
     if (window_word(pt, pa, &word)) {
-        bool settled = at_cycles >= pt->settled_at_cycles;
-        pte->bits = settled ? pt->frames[word] : value_behind(pt, word, pa, hart, at_cycles);
+        struct reader walker = {.hart = hart, .walker = true, .at_cycles = at_cycles};
+        pte->bits = value_for(pt, word, pa, &walker);
         return true;
     }
     pte->bits = value_of_words(pt, pa);
@@ -302,6 +318,25 @@ struct pte pagetable_leaf(const struct pagetable *pt, uint64_t va)
     uint64_t pa;
     struct pte pte;
     return find_leaf(pt, va, &level, &pa, &pte) ? pte : (struct pte){0};
+}
+
+struct pte pagetable_load(const struct pagetable *pt, uint64_t va, uint32_t hart,
+                          uint64_t at_cycles)
+{
+    struct reader loads = {.hart = hart, .at_cycles = at_cycles};
+    uint64_t table_ppn = pt->root_ppn;
+    for (uint32_t level = pt->levels; level-- > 0;) {
+        uint64_t pa = pte_address(table_ppn, va, level);
+        size_t word;
+        bool inside = window_word(pt, pa, &word);
+        struct pte pte = {inside ? value_for(pt, word, pa, &loads) : 0};
+        if (!pte_is_valid(pte))
+            break;
+        if (pte_is_leaf(pte))
+            return pte;
+        table_ppn = pte_ppn(pte);
+    }
+    return (struct pte){0};
 }
 
 bool pagetable_must_wait(const struct pagetable *pt, uint32_t stores, uint64_t slowest_at_cycles)

@@ -89,6 +89,11 @@ uint32_t pagetable_unmap(struct pagetable *pt, uint64_t va, uint32_t pages, uint
 /* The newest leaf of va, V clear when there is none. */
 struct pte pagetable_leaf(const struct pagetable *pt, uint64_t va);
 
+/* What explicit loads of a hart find at that time: its own stores at once, those of others when
+ * they have reached it. V clear when there is no leaf. */
+struct pte pagetable_load(const struct pagetable *pt, uint64_t va, uint32_t hart,
+                          uint64_t at_cycles);
+
 /* Every store made so far reaches every hart at once, also for a hart that lags behind. */
 void pagetable_settle(struct pagetable *pt);
 

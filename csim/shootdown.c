@@ -124,8 +124,9 @@ static void send(struct world *world, struct hart *hart, struct frame *frame)
     }
     uint32_t id = frame->index++;
     if (id == hart->id) {
-        world_charge(hart, cause,
-                     fence_execute(hart, extent_of(world, shoot), (enum origin)frame->origin));
+        uint64_t cycles = fence_execute(world, hart, extent_of(world, shoot),
+                                        (enum origin)frame->origin);
+        world_charge(hart, cause, cycles);
         return;
     }
     bool sbi = shoot->via == CSIM_VIA_SBI;
@@ -189,7 +190,7 @@ void shootdown_acked(struct world *world, uint32_t slot, uint64_t at_cycles)
 void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot)
 {
     struct shoot *shoot = &world->shoots[slot];
-    (void)fence_execute(hart, extent_of(world, shoot), (enum origin)shoot->origin);
+    (void)fence_execute(world, hart, extent_of(world, shoot), (enum origin)shoot->origin);
     shootdown_acked(world, slot, world->harts[slot / SHOOTS_MAX].now_cycles);
 }
 
@@ -296,8 +297,9 @@ static void serve_firmware(struct world *world, struct hart *hart, struct frame 
         frame->phase = SERVE_CHECKED;
         return;
     }
-    world_charge(hart, cause,
-                 fence_execute(hart, extent_of(world, shoot), (enum origin)frame->origin));
+    uint64_t cycles = fence_execute(world, hart, extent_of(world, shoot),
+                                    (enum origin)frame->origin);
+    world_charge(hart, cause, cycles);
     leave(world, hart, frame);
 }
 

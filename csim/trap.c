@@ -9,7 +9,8 @@
  *
  * A trap of the workload may be an access that is bound to fault: a load from user memory, a probe
  * of a kernel address. Where the check finds the hart's mark it retries such an access like any
- * other, and the trap comes again.
+ * other, and the trap comes again. A probe of a kernel address that the check does not resolve is
+ * asked of the policy's C handler too; what that does not resolve, the exception table fixes.
  */
 #include "trap.h"
 
@@ -106,6 +107,14 @@ static void check(struct world *world, struct hart *hart, struct frame *frame)
     world_push_handler(world, hart, CSIM_EARLY_TRAP, frame->va, 1, (enum origin)frame->origin);
 }
 
+/* Whether the C handler is the policy's: a page fault on a kernel address. */
+static bool is_kernel_fault(const struct frame *frame)
+{
+    bool page_fault = frame->scause == RV_CAUSE_FETCH_PAGE ||
+                      frame->scause == RV_CAUSE_LOAD_PAGE || frame->scause == RV_CAUSE_STORE_PAGE;
+    return page_fault && !frame->interrupt && !frame->from_user && (int64_t)frame->va < 0;
+}
+
 static void handle_fault(struct world *world, struct hart *hart, struct frame *frame)
 {
     hart->counters.kernel_faults_c++;
@@ -131,17 +140,20 @@ void trap_step(struct world *world, struct hart *hart, struct frame *frame)
         return;
     case TRAP_SAVED:
         frame->entering = false;
-        if (frame->origin != ORIGIN_FAULT)
-            world_pop(hart);       /* the C handler is the workload's */
-        else
+        if (is_kernel_fault(frame))
             handle_fault(world, hart, frame);
+        else
+            world_pop(hart);       /* the C handler is the workload's */
         return;
     case TRAP_HANDLED:
         if (hart->trap_result != TRAP_RETRY) {
-            world_verdict(world, hart, CSIM_OOPS, frame->va);
+            if (frame->origin == ORIGIN_FAULT)
+                world_verdict(world, hart, CSIM_OOPS, frame->va);
+            else
+                world_pop(hart);   /* fixed up */
             return;
         }
-        world_charge(hart, CAUSE_LAZY_FAULT,
+        world_charge(hart, world_cause(frame->origin, CAUSE_LAZY_FAULT),
                      world_instructions(world, world->params.machine.trap_exit_instructions));
         resolved(world, hart, frame);
         return;

@@ -115,6 +115,9 @@ struct hart {
     bool done;
     bool irqs_on;
     bool deferred;            /* a queued fence waits for flush_deferred */
+    uint64_t ptes_stored_at_cycles;   /* its last PTE store; 0 = none */
+    uint64_t marked_at_cycles;        /* its last store to a mark */
+    uint64_t stored_at_cycles;        /* its last store that others wait for, of any kind */
     bool published;           /* the MAP item under way has been published */
     bool enlisted;            /* among the waiters of a gate */
     uint32_t next_waiter;     /* of that gate, + 1 */
@@ -162,6 +165,12 @@ static inline uint64_t world_visible(const struct world *world, uint64_t at_cycl
 {
     const struct csim_machine *machine = &world->params.machine;
     return at_cycles + machine->store_drain_cycles + machine->coherence_cycles;
+}
+
+/* From when on the hart's own buffer holds none of its stores. */
+static inline uint64_t world_drained(const struct world *world, const struct hart *hart)
+{
+    return hart->stored_at_cycles == 0 ? 0 : world_visible(world, hart->stored_at_cycles);
 }
 
 /* Ends the run: the first verdict counts. */

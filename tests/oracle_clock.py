@@ -1,6 +1,6 @@
 """The clock, read slowly: harts as generators, one step each in the order of (time, hart).
 
-A restricted world, importing nothing of ours: items MAP, TOUCH, UNMAP, FORGET and TRAP; pages of one
+A restricted world, importing nothing of ours: items MAP, TOUCH, UNMAP and TRAP; pages of one
 2 MiB region; a first-level TLB that never evicts and no other cache; PTE reads of one latency; no
 speculation; a reference stream of one page visit, so that text and the top of the stack are looked
 up again after each item and interrupt. The policies are `preventive-range` over SBI and `mark-7.2`,
@@ -80,6 +80,9 @@ class Hart:
     lost: bool = False              # the walk in flight, to an interrupt
     waits_for: str | None = None    # the cause that pays while it sleeps
     spent: int = 0                  # by the lookup in flight, nobody has paid yet
+    stored_at: int | None = None    # its last store of any kind, PTE store, store to a mark
+    pte_at: int | None = None
+    mark_at: int | None = None
     done_at: int | None = None
     next_at: float = 0
 
@@ -288,8 +291,17 @@ class World:
         seen = store.at + self.c("store_drain")
         return seen + (0 if store.hart == hart.id else self.c("coherence")) <= hart.now
 
+    def wait_for(self, hart: Hart, cause: str, stored_at: int | None) -> None:
+        """Others see the store: nothing of it is left in the buffer."""
+        if stored_at is not None:
+            seen = stored_at + self.c("store_drain") + self.c("coherence")
+            self.charge(hart, cause, max(0, seen - hart.now))
+
     def fence(self, hart: Hart, page: int, pages: int, cause: str) -> int:
-        """pages 0: everything. What was valid leaves a tag that says for whom it was dropped."""
+        """It lasts until the own walker sees the own stores. pages 0: everything.
+
+        What was valid leaves a tag that says for whom it was dropped.
+        """
         every = list(hart.tlb) if pages == 0 else range(page, page + pages)
         for what in every:
             entry = hart.tlb.get(what)
@@ -299,7 +311,10 @@ class World:
                 else:
                     del hart.tlb[what]
         each = self.c("fence_all") if pages == 0 else self.c("fence_va") * pages
-        return each + self.c("fence_pipe") * max(pages, 1)
+        cycles = each + self.c("fence_pipe") * max(pages, 1)
+        if hart.pte_at is None:
+            return cycles
+        return max(cycles, hart.pte_at + self.c("store_drain") - hart.now)
 
     # ---- accesses and traps ----
 
@@ -348,6 +363,7 @@ class World:
     def resolve(self, hart: Hart) -> Step:
         yield from self.spend(hart, "lazy_fault", 26, loads=5, stores=3)
         self.count["mark_clears"] += 1
+        self.wait_for(hart, "lazy_fault", hart.mark_at)
         self.cleared[hart.id], self.cleared_at[hart.id] = len(self.marks), hart.now
         self.charge(hart, "lazy_fault", self.c("amo") + self.write_line(hart))
         yield from self.pause(hart, hart.now, None)
@@ -412,6 +428,7 @@ class World:
             yield from self.trap(hart)
         yield from self.pause(hart, hart.now, None)
         if item.signal:
+            hart.stored_at = hart.now
             self.signals.setdefault(item.signal, []).append((hart.id, hart.now))
             for other in self.harts:
                 if other.waits_for == "handoff_wait":
@@ -426,6 +443,7 @@ class World:
     def store(self, hart: Hart, page: int, value: int, nth: int) -> None:
         at = hart.now + nth * self.c("store")
         self.leaves.setdefault(page, []).append(Store(hart.id, at, value))
+        hart.pte_at = hart.stored_at = at
 
     def map(self, hart: Hart, item: Item) -> Step:
         self.mappings += 1
@@ -442,6 +460,7 @@ class World:
         if self.policy == "mark-7.2":
             self.count["marks"] += 1
             self.marks.append((hart.id, hart.now))
+            hart.mark_at = hart.stored_at = hart.now
             self.charge(hart, "mark", self.c("store") + self.write_line(hart))
             yield from self.pause(hart, hart.now, None)
         elif len(self.harts) == 1:
@@ -450,6 +469,7 @@ class World:
             yield from self.pause(hart, hart.now, None)
         else:
             self.charge(hart, "map_store", self.c("barrier"))
+            self.wait_for(hart, "map_store", hart.stored_at)
             yield from self.pause(hart, hart.now, None)
             yield from self.shoot(hart, item)
 
