@@ -20,7 +20,7 @@ TEXT, STACK = "text", "stack"
 Step = Generator[float, None, None]     # yields the time of its next step; it may be woken before
 
 
-class Over(Exception):
+class Over(Exception):  # noqa: N818 - an outcome, not an error
     """The run ends in a verdict: name, hart, time, page."""
 
 
