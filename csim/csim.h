@@ -204,6 +204,9 @@ struct csim_machine {
     uint32_t pte_via;                      /* enum csim_pte_via: the first cache a walk asks */
     uint32_t read_l1d_cycles, read_l2_cycles, read_llc_cycles, read_dram_cycles;
     uint32_t read_l1d_permille, read_l2_permille, read_llc_permille;  /* the rest is DRAM */
+    uint32_t cache_l1d_bytes, cache_l1d_ways;   /* 64-byte lines; 0 bytes = absent; asked by */
+    uint32_t cache_l2_bytes, cache_l2_ways;     /* csim_footprint_run() only */
+    uint32_t cache_llc_bytes, cache_llc_ways;
 
     uint32_t store_drain_cycles;           /* a PTE store reaches the own walker after this */
     uint32_t coherence_cycles;             /* ... and the other harts' after this much more */
@@ -762,5 +765,31 @@ enum csim_status csim_mmu_run(const struct csim_machine *machine, uint32_t hart,
                               const struct csim_mmu_step *steps, uint64_t steps_nr,
                               struct csim_mmu_answer *answers, struct csim_counters *counters,
                               struct csim_error *error);
+
+/* ---- Random reads over a footprint ----------------------------------------------------------- */
+
+/* Where a read is answered. */
+enum csim_place { CSIM_PLACE_L1D, CSIM_PLACE_L2, CSIM_PLACE_LLC, CSIM_PLACE_DRAM, CSIM_PLACES };
+
+struct csim_footprint {
+    uint64_t bytes;          /* of the buffer: whole 4 KiB pages */
+    uint64_t reads;          /* uniform random, one after the other */
+    uint64_t warm_up;        /* reads before them that are not counted */
+    uint64_t seed;
+    uint32_t level;          /* of the buffer's leaves: 0 = 4 KiB, 1 = 2 MiB */
+    uint32_t scattered;      /* 4 KiB pages: their frames lie all over memory, not in a row */
+};
+
+struct csim_footprint_cost {
+    uint64_t cycles;         /* of all reads: translation and data */
+    uint64_t translation_cycles;
+    uint64_t l1_misses, l2_misses;
+    uint64_t pte_reads[CSIM_PLACES], data_reads[CSIM_PLACES];
+};
+
+/* Reads through the machine's TLBs and data caches; PTE lines and data share the caches. */
+enum csim_status csim_footprint_run(const struct csim_machine *machine,
+                                    const struct csim_footprint *question,
+                                    struct csim_footprint_cost *cost, struct csim_error *error);
 
 #endif /* CSIM_H */

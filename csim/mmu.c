@@ -42,7 +42,9 @@
  * Time of a PTE read: where the line lies is drawn from the machine's mix, keyed by (seed, hart,
  * line, how often this hart read that line). Per read, because a line does not live in one cache
  * for a whole run; counted per line, so that two policies with the same seed pay the same for the
- * reads both make, and differ by the reads only one makes. Counts are kept in a table by hash.
+ * reads both make, and differ by the reads only one makes. Counts are kept in a table by hash. A
+ * mix, not a cache model, because a run's data accesses are not simulated: nothing would drive PTE
+ * lines out. The footprint sweep simulates them, and reads PTEs through `caches`.
  *
  * Left out: several walks of one hart in flight (`walkers`), queues between the levels, the L1 of
  * C906 without ASIDs (a satp write clears it), A and D that Svadu sets are kept in the cached copy
@@ -386,6 +388,8 @@ static void find_blame(struct mmu *mmu, uint64_t vpn, uint16_t asid, bool l2_too
 static uint32_t read_cycles(struct mmu *mmu, uint64_t pa)
 {
     const struct csim_machine *machine = mmu->machine;
+    if (mmu->caches != 0)
+        return cache_read_pte(mmu->caches, pa);
     uint64_t line = pa / LINE_BYTES;
     uint32_t *reads = &mmu->line_reads[rng_mix(line) % MMU_LINE_READS];
     uint64_t draw = rng_draw(mmu->seed, RNG_PTE_LOCATION, mmu->hart,

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "arena.h"
+#include "cache.h"
 #include "csim.h"
 #include "pagetable.h"
 #include "pwc.h"
@@ -53,6 +54,7 @@ struct mmu {
     uint32_t hart;
     uint16_t asid_mask;
     uint32_t *line_reads;        /* MMU_LINE_READS of them */
+    struct caches *caches;       /* where PTE lines lie; NULL: drawn from the machine's mix */
 
     struct mmu_request request;  /* the translation in flight */
     struct walk walk;

@@ -65,6 +65,26 @@ static enum csim_status check_numbers(const struct csim_machine *machine,
     return CSIM_OK;
 }
 
+static enum csim_status check_caches(const struct csim_machine *machine, struct csim_error *error)
+{
+    const struct { const char *field; uint32_t bytes, ways; } caches[] = {
+        {"cache_l1d_bytes", machine->cache_l1d_bytes, machine->cache_l1d_ways},
+        {"cache_l2_bytes", machine->cache_l2_bytes, machine->cache_l2_ways},
+        {"cache_llc_bytes", machine->cache_llc_bytes, machine->cache_llc_ways},
+    };
+    for (size_t i = 0; i < sizeof caches / sizeof caches[0]; i++) {
+        uint32_t lines = caches[i].bytes >> CACHE_LINE_SHIFT;
+        if (caches[i].bytes == 0)
+            continue;
+        if (caches[i].ways == 0 || caches[i].ways > TLB_WAYS_MAX || lines % caches[i].ways != 0
+            || lines << CACHE_LINE_SHIFT != caches[i].bytes
+            || !is_power_of_two(lines / caches[i].ways))
+            return refuse(error, 0, 0, caches[i].field,
+                          "64 x ways x a power of two sets, with 1 to 64 ways");
+    }
+    return CSIM_OK;
+}
+
 enum csim_status mmu_check_machine(const struct csim_machine *machine, struct csim_error *error)
 {
     const struct {
@@ -79,7 +99,9 @@ enum csim_status mmu_check_machine(const struct csim_machine *machine, struct cs
     for (size_t s = 0; s < sizeof structures / sizeof structures[0]; s++)
         for (int i = 0; status == CSIM_OK && i < structures[s].count; i++)
             status = check_array(&structures[s].arrays[i], structures[s].name, i, error);
-    return status == CSIM_OK ? check_numbers(machine, error) : status;
+    if (status == CSIM_OK)
+        status = check_numbers(machine, error);
+    return status == CSIM_OK ? check_caches(machine, error) : status;
 }
 
 enum csim_status csim_check_machine(const struct csim_machine *machine, struct csim_error *error)

@@ -370,6 +370,37 @@ def mmu_run(machine: bytes, hart: int, seed: int, steps: bytes) -> tuple[bytes, 
     return bytes(ffi.buffer(answers)), found
 
 
+# ---- random reads over a footprint --------------------------------------------------------------
+
+
+class FootprintCost(NamedTuple):
+    """What reads over a buffer cost; the fields are those of struct csim_footprint_cost."""
+
+    cycles: int
+    translation_cycles: int
+    l1_misses: int
+    l2_misses: int
+    pte_reads: tuple[int, ...]
+    data_reads: tuple[int, ...]
+
+
+def footprint(machine: bytes, question: Mapping[str, int]) -> FootprintCost:
+    """Read a buffer at random, given a ``struct csim_footprint`` by its field names.
+
+    Raises EngineError when the machine or the question is impossible.
+    """
+    error = ffi.new("struct csim_error *")
+    cost = ffi.new("struct csim_footprint_cost *")
+    hardware = ffi.from_buffer("struct csim_machine *", machine)
+    asked = ffi.from_buffer("struct csim_footprint *", pack("csim_footprint", question))
+    if lib.csim_footprint_run(hardware, asked, cost, error):
+        raise EngineError(f"{text(error.field)}: {text(error.reason)}")
+    return FootprintCost(
+        cycles=int(cost.cycles), translation_cycles=int(cost.translation_cycles),
+        l1_misses=int(cost.l1_misses), l2_misses=int(cost.l2_misses),
+        pte_reads=tuple(map(int, cost.pte_reads)), data_reads=tuple(map(int, cost.data_reads)))
+
+
 # ---- every interleaving ------------------------------------------------------------------------
 
 

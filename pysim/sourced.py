@@ -13,7 +13,13 @@ with the names of the model that reads them::
     why = "nobody has measured it; sweep 0 to 10 000"
     coherence_cycles = 80
 
-A person's own file may also write bare values on top level; their source is then the file itself.
+    [[fitted]]
+    to = "c.5, the second knee of this board's own curve"
+    l2_hit_cycles = 10
+
+A value that was fitted to a measurement predicts nothing about that measurement: tables that show
+the two beside each other say so. A person's own file may also write bare values on top level; their
+source is then the file itself.
 A table inside a block is a nested value (``l1d.base = { sets = 1, ways = 16 }``), and what a file
 does not say it has from the one it inherits from. ``inherit_assumed = "why"`` says that taking over
 what the other file says of its own machine is itself a guess.
@@ -34,16 +40,17 @@ if TYPE_CHECKING:
 
 Value: TypeAlias = "bool | int | float | str | list[Any]"
 
-_BLOCKS: Final = {"sourced": "by", "assumed": "why"}
+_BLOCKS: Final = {"sourced": "by", "assumed": "why", "fitted": "to"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Values by dotted path, and for each path who vouches for it.
 
-    ``where`` is the file that was read; ``sources`` hold ``"..."`` for a source and
-    ``"assumed: ..."`` where there is none; ``files`` the file each path was written in; ``header``
-    is what a file says of itself (name, title); ``parent`` the name it inherits from ("" = nobody),
+    ``where`` is the file that was read; ``sources`` hold ``"..."`` for a source, ``"assumed: ..."``
+    where there is none and ``"fitted: ..."`` where a measurement chose the value; ``files`` the
+    file each path was written in; ``header`` is what a file says of itself (name, title);
+    ``parent`` the name it inherits from ("" = nobody),
     ``parent_assumed`` why that is a guess, if it is one.
     """
 
@@ -141,7 +148,7 @@ def _read_blocks(facts: Facts, blocks: Any, kind: str, voucher: str, where: str)
         if not isinstance(vouched, str) or not vouched.strip():
             raise InputError(where, f"{kind}[{index}]",
                              f"every [[{kind}]] block opens with a text `{voucher}`")
-        source = vouched if kind == "sourced" else f"assumed: {vouched}"
+        source = vouched if kind == "sourced" else f"{kind}: {vouched}"
         for path, value in flatten(block).items():
             _put_once(facts, path, value, source, where)
 

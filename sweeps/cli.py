@@ -179,6 +179,31 @@ def _print_with(about: Table, table: Table, form: str) -> None:
         click.echo(tables.render([about, table], form))
 
 
+@cli.command()
+@click.argument("machine", metavar="MACHINE|FILE.toml")
+@click.option("--plot", metavar="OUT.png|OUT.svg", help="Draw the curve too; needs matplotlib.")
+@click.option("--reads", type=click.IntRange(1000, 100_000_000), default=400_000,
+              show_default=True, help="Random reads per footprint and page size.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Root of every draw.")
+@click.option("--scattered", is_flag=True, help="Frames of 4 KiB pages all over memory, as on a "
+              "board that has run for long, instead of one after the other.")
+@formatted
+def footprint(form: str, machine: str, plot: str | None, reads: int, seed: int, *,
+              scattered: bool) -> int:
+    """Translation cost per random read, against the footprint, 64 KiB to 64 MiB."""
+    from pysim import footprint as asked
+    from pysim import machines
+    from sweeps import footprint_plot, listings
+
+    if plot is not None:
+        footprint_plot.check(plot)
+    found = asked.curve(machines.load(machine), reads=reads, seed=seed, scattered=scattered)
+    click.echo(listings.footprint(found, form))
+    if plot is not None:
+        footprint_plot.draw(found, plot)
+    return 0
+
+
 # ---- many runs --------------------------------------------------------------------------------
 
 
@@ -273,12 +298,19 @@ def policies(form: str, name: str | None) -> int:
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, metavar="[NAME|FILE.toml]")
+@click.option("--check", metavar="FILE.toml", help="Say whether a machine of one's own is "
+              "possible, and what it changes of the preset it inherits from.")
 @formatted
-def machines(form: str, name: str | None) -> int:
+def machines(form: str, name: str | None, check: str | None) -> int:
     """List the machines, or show one with the source of every field."""
     from sweeps import listings
 
+    if check is not None:
+        if name is not None:
+            raise click.UsageError(f"--check takes the file; {name!r} is one name too many")
+        click.echo(listings.checked_machine(check, form))
+        return 0
     click.echo(listings.machine(name, form) if name else listings.machines(form))
     return 0
 

@@ -13,6 +13,7 @@ from sweeps.tables import Column, Table, render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pysim.footprint import Curve
     from pysim.validate import Scoreboard
     from pysim.validate_kernel import KernelReport
     from pysim.walks import WalkReport
@@ -83,6 +84,57 @@ def machine(name: str, form: str) -> str:
                  for path, value in chosen.flat().items())
     return render([Table(title=chosen.name, columns=_text("field", "value", "unit", "source"),
                          rows=rows)], form)
+
+
+def footprint(found: Curve, form: str) -> str:
+    """Return translation cost against footprint, beside the measured one where there is one."""
+    from pysim.footprint import notes, size_text
+
+    known = any(point.measured_ns is not None for point in found.points)
+    places = ("L1D", "L2", "last level", "memory")
+    columns = [
+        Column(name="footprint_bytes", heading="footprint", style="text"),
+        Column(name="translation_ns", heading="translation\nns"),
+        *([Column(name="measured_ns", heading="measured\nns"),
+           Column(name="agrees", style="text")] if known else []),
+        Column(name="small_pages_ns", heading="4 KiB pages\nns"),
+        Column(name="huge_pages_ns", heading="2 MiB pages\nns"),
+        Column(name="l1_misses", heading="L1 misses\n%", style="share"),
+        Column(name="walks", heading="walks\n%", style="share"),
+        *(Column(name=f"pte_reads_{place.replace(' ', '_').lower()}",
+                 heading=f"PTE reads\n{place}") for place in places),
+    ]
+    rows = []
+    for point in found.points:
+        size = size_text(point.footprint_bytes) if form in _TABULATE else point.footprint_bytes
+        verdict = {None: "", True: "yes", False: "no"}[point.agrees]
+        compared = (point.measured_ns, verdict) if known else ()
+        rows.append((size, point.translation_ns, *compared, point.small_ns, point.huge_ns,
+                     point.l1_misses, point.walks, *point.pte_reads))
+    title = (f"{found.machine.name} at {found.machine.mhz} MHz: random reads, ns each; translation "
+             "= 4 KiB less 2 MiB pages")
+    table = Table(title=title, columns=tuple(columns), rows=tuple(rows),
+                  notes=tuple(notes(found)))
+    return render([table], form, {"machine": found.machine.name})
+
+
+def checked_machine(path: str, form: str) -> str:
+    """Return what a machine's file changes of what it inherits; raises InputError for a bad one."""
+    from pysim import engine, sourced
+    from pysim import machines as known
+
+    chosen = known.load(path)
+    engine.check_machine(engine.pack("csim_machine", chosen.c_values()))
+    facts = sourced.parse(*reversed(known.read(path)))
+    parent = known.load(facts.parent) if facts.parent else None
+    before = parent.flat() if parent else {}
+    rows = tuple((field, _plain(value), _plain(before.get(field)), known.unit(field),
+                  chosen.provenance(field))
+                 for field, value in chosen.flat().items() if before.get(field) != value)
+    columns = _text("field", "value", f"{facts.parent or 'inherited'}", "unit", "source")
+    table = Table(title=f"{path}: a possible machine, {chosen.name}", columns=columns, rows=rows,
+                  notes=tuple(f"note: {note}" for note in chosen.notes))
+    return render([table], form)
 
 
 def workloads(form: str) -> str:

@@ -28,7 +28,8 @@ def test_every_field_of_the_model_is_a_field_of_the_c_struct() -> None:
 def test_every_field_of_a_preset_has_a_unit_a_meaning_and_a_source(name: str) -> None:
     machine = machines.load(name)
     for path in machine.flat():
-        assert machine.provenance(path).removeprefix("assumed: ").strip()
+        said = machine.provenance(path).removeprefix("assumed: ").removeprefix("fitted: ")
+        assert said.strip()
         assert not machine.provenance(path).startswith(("given", "file ", "override")), path
         assert machines.unit(path), path
         assert machines.description(path), path
@@ -85,6 +86,15 @@ def test_a_preset_says_what_the_facts_say(name: str, shared: Path) -> None:
             l2.get("leaf4k_only", False) or "super" in l2)
 
 
+# latencies of the fact sheet's preset block that its own measurements contradict
+MEASURED_INSTEAD = {
+    "p550": ("l2_hit_cycles",),                     # c.5 over the share of misses
+    "u74": ("l2_hit_cycles",),                      # guessed there too
+    "c910": ("walk_overhead_per_level_cycles",),    # row 13
+    "sg2042": ("walk_overhead_per_level_cycles",),
+}
+
+
 @pytest.mark.parametrize("name", machines.PRESETS)
 def test_caching_fences_and_latencies_are_the_facts(name: str, shared: Path) -> None:
     facts, machine = _facts(shared)[name], machines.load(name)
@@ -101,9 +111,12 @@ def test_caching_fences_and_latencies_are_the_facts(name: str, shared: Path) -> 
     assert machine.fence_l2_va_clears_set == fence.get("l2_va_clears_set", False)
     assert machine.fence_va_low8_match == fence.get("va_low8_match_utlb", False)
     assert (machine.via == "hw") == fence["broadcast"]
-    assert (machine.l1_hit_cycles, machine.walk_overhead_per_level_cycles, machine.pte_via) == (
-        lat["l1"], lat["walk_overhead_per_level"], lat["pte_via"])
-    assert machine.l2_hit_cycles == lat.get("l2", machine.l2_hit_cycles)
+    assert (machine.l1_hit_cycles, machine.pte_via) == (lat["l1"], lat["pte_via"])
+    for path, wanted in (("walk_overhead_per_level_cycles", lat["walk_overhead_per_level"]),
+                         ("l2_hit_cycles", lat.get("l2", machine.l2_hit_cycles))):
+        # where a measurement says otherwise the preset follows it, and says so
+        assert machine.flat()[path] == wanted or "hardware.md" in machine.provenance(path), path
+        assert machine.flat()[path] == wanted or path in MEASURED_INSTEAD[name], path
     assert machine.prefetch_next_line == (facts.get("prefetch") == "next_line")
 
 
@@ -120,7 +133,7 @@ def test_what_the_facts_guess_is_marked_assumed(shared: Path) -> None:
             for path in paths.get(guess.split(" ")[0], []):
                 if (name, path) == ("p550", "l2.base.sets"):
                     assert "guess" in machine.provenance(path)
-                assert machine.provenance(path).startswith("assumed"), (name, path)
+                assert machine.provenance(path).startswith(("assumed", "fitted")), (name, path)
 
 
 def test_sg2042_says_that_its_mmu_is_a_guess() -> None:

@@ -14,7 +14,8 @@ from pysim import sourced
 from pysim.machines.model import Array, Machine, Pwc, Tlb, build, description, unit
 
 __all__ = [
-    "PRESETS", "Array", "Machine", "Pwc", "Tlb", "build", "description", "load", "loads", "unit",
+    "PRESETS", "Array", "Machine", "Pwc", "Tlb", "build", "description", "load", "loads", "read",
+    "unit",
 ]
 
 PRESETS: Final = (
@@ -42,6 +43,11 @@ def _preset(name: str) -> Machine:
     facts = sourced.load(name, read=_READ)
     facts.header.setdefault("name", name)
     return build(facts, f"machine {name}")
+
+
+def read(name: str | Path) -> tuple[str, str]:
+    """Return the text of a preset or of somebody's file, and how complaints name it."""
+    return _READ(str(name))
 
 
 def load(name: str | Path) -> Machine:

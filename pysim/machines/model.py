@@ -24,6 +24,8 @@ from pysim import engine, sourced
 from pysim.errors import InputError
 
 U32: Final = 2**32 - 1
+LINE_BYTES: Final = 64   # of a cache line; 8 PTEs
+WAYS_MAX: Final = 64     # of a TLB or cache; tlb_policy.h
 NEGATIVE_GLOBAL: Final = ("never", "from-pte", "always")  # csim.h, negative_global: 0, 1, 2
 SIZES: Final = ("4 KiB", "2 MiB", "1 GiB", "512 GiB", "256 TiB")  # of a leaf, by level
 _MODES: Final = {"sv39": 3, "sv48": 4, "sv57": 5}
@@ -101,7 +103,7 @@ class Array(Frozen):
                 raise complaint(f"is a power of two, got {value}", key=name)
         for name, value, most, why in (
             ("sectors", self.sectors, 8, "the PTEs of a 64-byte line"),
-            ("ways", self.ways, 64, "the engine's replacement trees hold no more"),
+            ("ways", self.ways, WAYS_MAX, "the engine's replacement trees hold no more"),
             ("sets", self.sets, 2**20, "far beyond any core"),
         ):
             if value > most:
@@ -268,6 +270,12 @@ class Machine(Frozen):
     read_l1d_permille: Permille = Field(description="PTE reads that hit L1D")
     read_l2_permille: Permille = Field(description="PTE reads that hit L2")
     read_llc_permille: Permille = Field(description="PTE reads that hit the LLC; rest: memory")
+    cache_l1d_bytes: Count = Field(description="L1 data cache of 64-byte lines; 0 = none")
+    cache_l1d_ways: Count = Field(description="ways of the L1 data cache")
+    cache_l2_bytes: Count = Field(description="L2 cache; 0 = none")
+    cache_l2_ways: Count = Field(description="ways of the L2 cache")
+    cache_llc_bytes: Count = Field(description="last-level cache; 0 = none")
+    cache_llc_ways: Count = Field(description="ways of the last-level cache")
     store_drain_cycles: Count = Field(description="a PTE store reaches the own walker after this")
     coherence_cycles: Count = Field(description="... and the other harts' after this much more")
     line_transfer_cycles: Count = Field(description="a line last written by another hart")
@@ -315,6 +323,12 @@ class Machine(Frozen):
                             key="l1d.base" if self.l1i.base.ways else "l1i.base")
         if self.l1_split_store != bool(self.l1st.base.ways):
             raise complaint("l1st is there exactly when stores are split", key="l1st.base")
+        for cache in ("l1d", "l2", "llc"):
+            size, ways = getattr(self, f"cache_{cache}_bytes"), getattr(self, f"cache_{cache}_ways")
+            sets, rest = divmod(size, LINE_BYTES * ways) if ways else (0, size)
+            if rest or sets & (sets - 1) or ways > WAYS_MAX:
+                raise complaint(f"{size} bytes in {ways} ways: is {LINE_BYTES} x ways (1 to "
+                                f"{WAYS_MAX}) x a power of two of sets", key=f"cache_{cache}_bytes")
         for key in ("l1i", "l1d", "l1st", "l2", "pwc"):
             for part, array in getattr(self, key):
                 if array.ways and max(array.levels) >= self.levels:
@@ -351,8 +365,14 @@ class Machine(Frozen):
             for key in self.unknowns
         )
 
+    @property
+    def fitted(self) -> dict[str, str]:
+        """Fields that were fitted to a measurement, and to which."""
+        return {path: self.provenance(path).removeprefix("fitted: ") for path in self.flat()
+                if self.provenance(path).startswith("fitted: ")}
+
     def provenance(self, path: str) -> str:
-        """Return who vouches for a field: a source, or "assumed: why".
+        """Return who vouches for a field: a source, "assumed: why" or "fitted: to what".
 
         Raises InputError when the machine has no such field.
         """
