@@ -45,8 +45,7 @@ struct csim_error {
     X(PUBLISH, "publish", "from here on others may use the mapping")                               \
     X(MARK, "mark", "plain stores to the words of mark a; b = who; n = first n harts")             \
     X(CLEAR_MARK, "clear_mark", "clear in mark a; b = amo; c = width in bits; d = who")            \
-    X(FENCE, "fence", "this hart's sfence.vma; a = extent; b = by ASID (in `ipi` also when the "  \
-                      "shootdown is); n = threshold in pages")                                     \
+    X(FENCE, "fence", "this hart's sfence.vma; a = extent; b = by ASID; n = threshold in pages")   \
     X(FENCE_FREE, "fence_free", "the extent's stale entries vanish everywhere at no cost")         \
     X(SHOOTDOWN, "shootdown", "fences on other harts; a = extent; b = who; c = via; d = by ASID; " \
                               "n = threshold in pages")                                            \
@@ -81,8 +80,8 @@ enum csim_op_kind {
     X(EARLY_TRAP, "early_trap", "every trap, before the stack is touched")                         \
     X(KERNEL_FAULT, "kernel_fault", "page fault on a kernel address, in C, after the save")        \
     X(MAP_USER, "map_user", "a user fault installed PTEs")                                         \
-    X(PROTECT_USER, "protect_user", "access flags: a user PTE gains rights")                       \
-    X(UNMAP_USER, "unmap_user", "user PTEs lose rights: munmap, mprotect, COW, fork")              \
+    X(PROTECT_USER, "protect_user", "access flag, COW, fork, mprotect")                            \
+    X(UNMAP_USER, "unmap_user", "munmap")                                                          \
     X(USER_SPURIOUS, "user_spurious", "a user fault whose PTE was valid when re-read")             \
     X(IPI, "ipi", "the remote half of an S-mode shootdown")                                        \
     X(SWITCH_MM, "switch_mm", "context switch to another mm")                                      \
@@ -120,7 +119,6 @@ enum csim_handler {
     X(ASIDS, "asids", "the kernel uses ASIDs")                                                     \
     X(RUNNING, "running", "the mm runs on this hart now")                                          \
     X(PAGES_LE, "pages_le", "the extent has at most n pages")                                      \
-    X(ASID_ROLLOVER, "asid_rollover", "ASIDs were given out anew since this hart's last switch")   \
     X(PTE_VALID_NOW, "pte_valid_now", "an explicit load of the PTE finds V set")                   \
     X(TRANSLATES_NOW, "translates_now", "a fresh walk of the address succeeds")
 
@@ -256,10 +254,6 @@ enum csim_item_kind {
     CSIM_ITEM_FORGET,      /* this hart uses [va, va + pages) no more */
     CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause, va = stval */
     CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
-    CSIM_ITEM_USER_PROTECT, /* protect_user over arg user pages */
-    CSIM_ITEM_USER_UNMAP,  /* unmap_user over arg user pages; 0 = the whole address space */
-    CSIM_ITEM_SWITCH_MM,   /* address space arg runs here from now on, then switch_mm; 0 = the
-                            * hart's own, with which it starts and which runs nowhere else */
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
     CSIM_ITEM_ONLINE,      /* hart arg comes up; a hart with an ONLINE is in no mask before it */
     CSIM_ITEM_FINISH,      /* this hart's budget ends here instead of at useful_cycles */
@@ -367,11 +361,6 @@ struct csim_params {
     X(purges, "purges", "lazily freed areas fenced")                                               \
     X(stack_cache_hits, "forks", "drawn forks whose stack came from the hart's cache: no map")     \
     X(user_faults, "faults", "user faults of the workload")                                        \
-    X(user_fault_pages, "pages", "installed by them")                                              \
-    X(user_protects, "changes", "user PTEs given rights by the workload")                          \
-    X(user_unmaps, "changes", "user ranges that lost rights: munmap, mprotect, COW, fork")         \
-    X(mm_switches, "switches", "of a hart to another address space")                               \
-    X(asid_rollovers, "rollovers", "times that the ASIDs ran out and were given out anew")         \
     X(pte_stores, "stores", "PTE stores, non-leaf included")                                       \
     X(marks, "marks", "mark ops executed")                                                         \
     X(mark_words, "stores", "64-bit stores by them")                                               \
@@ -387,8 +376,6 @@ struct csim_params {
     X(fences_firmware_full, "fences", "of them full, widened ones included")                       \
     X(remote_fence_calls, "calls", "remote-fence requests: SBI calls, or S-mode IPI broadcasts")   \
     X(remote_fence_targets, "harts", "harts they addressed, the caller included")                  \
-    X(remote_user_calls, "calls", "of remote_fence_calls: for user mappings")                      \
-    X(remote_user_targets, "harts", "of remote_fence_targets: for user mappings")                  \
     X(ipis, "IPIs", "inter-processor interrupts sent for fences")                                  \
     X(ipi_delay_cycles, "cycles", "from arrival until the target could take them")                 \
     X(idle_wakes, "wakes", "IPIs that woke an idle hart")                                          \
@@ -778,49 +765,6 @@ enum csim_status csim_mmu_run(const struct csim_machine *machine, uint32_t hart,
                               const struct csim_mmu_step *steps, uint64_t steps_nr,
                               struct csim_mmu_answer *answers, struct csim_counters *counters,
                               struct csim_error *error);
-
-/* Vector instructions a stream may use; the results are the same bytes. */
-enum csim_simd { CSIM_SIMD_BEST, CSIM_SIMD_PLAIN, CSIM_SIMD_AVX2, CSIM_SIMD_AVX512,
-                 CSIM_SIMD_PATHS };
-
-struct csim_mmu;
-
-/* How the references of a stream are made. */
-struct csim_mmu_stream {
-    uint16_t asid;
-    uint8_t access;          /* enum csim_access */
-    uint8_t user;
-    uint32_t simd;           /* enum csim_simd; BEST: what this processor has */
-};
-
-struct csim_mmu_streamed {
-    uint64_t cycles;         /* the stream took */
-    uint64_t faults;         /* references that were not translated */
-    uint64_t batched;        /* references that went level by level; the rest one by one */
-};
-
-/* An empty mmu over an empty table with room for so many PTE stores and tables in its life. On
- * failure *out is NULL and *error is filled. */
-enum csim_status csim_mmu_create(const struct csim_machine *machine, uint32_t hart, uint64_t seed,
-                                 uint64_t stores, uint64_t tables, struct csim_mmu **out,
-                                 struct csim_error *error);
-
-/* Runs the steps, as csim_mmu_run() does, after all that was run before. */
-enum csim_status csim_mmu_steps(struct csim_mmu *mmu, const struct csim_mmu_step *steps,
-                                uint64_t steps_nr, struct csim_mmu_answer *answers,
-                                struct csim_error *error);
-
-/* One access to each address, one after the other, each ended before the next: what as many
- * CSIM_MMU_ACCESS steps would do. */
-enum csim_status csim_mmu_stream(struct csim_mmu *mmu, const struct csim_mmu_stream *how,
-                                 const uint64_t *vas, uint64_t vas_nr,
-                                 struct csim_mmu_streamed *out, struct csim_error *error);
-
-/* All counters since it was made. */
-void csim_mmu_counters(const struct csim_mmu *mmu, struct csim_counters *counters);
-
-/* Gives all memory back; NULL is fine. */
-void csim_mmu_destroy(struct csim_mmu *mmu);
 
 /* ---- Random reads over a footprint ----------------------------------------------------------- */
 

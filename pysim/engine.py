@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pysim._csim import ffi, lib
@@ -122,6 +123,11 @@ def pack(struct: str, values: Mapping[str, Any]) -> bytes:
     return bytes(ffi.buffer(made))
 
 
+def offset(struct: str, field: str) -> int:
+    """Return where a field lies in ``struct csim_NAME``, in bytes."""
+    return int(ffi.offsetof(f"struct {struct}", field))
+
+
 def _fill(made: Any, ctype: Any, values: Mapping[str, Any], path: str) -> None:
     names = [name for name, _ in ctype.fields]
     for name in set(names) ^ set(values):
@@ -180,8 +186,6 @@ def _enum(name: str, prefix: str, leave_out: str) -> dict[str, int]:
 HISTOGRAMS: Final = _enum("csim_histogram", "CSIM_HIST_", "CSIM_HISTOGRAMS")
 VIA: Final = _enum("csim_via", "CSIM_VIA_", "")
 PTE_VIA: Final = _enum("csim_pte_via", "CSIM_PTE_", "")
-ACCESSES: Final = {"load": 0, "store": 1, "fetch": 2}
-SIMD: Final = _enum("csim_simd", "CSIM_SIMD_", "CSIM_SIMD_PATHS")
 ITEMS: Final = _enum("csim_item_kind", "CSIM_ITEM_", "CSIM_ITEM_KINDS")
 ITEM_FLAGS: Final = _enum("csim_item_flag", "CSIM_ITEM_", "")
 HARTS_MAX: Final = int(lib.CSIM_HARTS_MAX)
@@ -204,12 +208,30 @@ class Question:
 
     @cached_property
     def key(self) -> str:
-        """Identity of the run and of its result: SHA-256 over the build id and every part."""
-        digest = hashlib.sha256()
-        parts = (self.params, self.header, self.ops, self.items, self.gates)
-        for part in (BUILD_ID.encode(), *parts):
-            digest.update(len(part).to_bytes(8, "little") + part)
-        return digest.hexdigest()
+        """Identity of the run and of its result: SHA-256 over the build id and every part.
+
+        Each part counts by its own SHA-256, so that parts which many questions share are hashed
+        once; see ``digest``.
+        """
+        parts = (self.header, self.ops, self.items, self.gates)
+        return key_of(self.params, b"".join(digest(part) for part in parts))
+
+
+@lru_cache(maxsize=4096)
+def digest(part: bytes) -> bytes:
+    """Return the SHA-256 of a part of questions."""
+    return hashlib.sha256(part).digest()
+
+
+_BUILD: Final = hashlib.sha256(BUILD_ID.encode()).digest()
+
+
+def key_of(params: bytes, digests: bytes) -> str:
+    """Return the key of a question of these parameters; ``digests`` are those of its other parts.
+
+    The parts' order is header, ops, items, gates.
+    """
+    return hashlib.sha256(_BUILD + hashlib.sha256(params).digest() + digests).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +278,10 @@ class Stop:
         """Ask every run that was given this flag to end."""
         self._flag[0] = 1
 
+    def is_set(self) -> bool:
+        """Tell whether somebody did."""
+        return bool(self._flag[0])
+
     @property
     def pointer(self) -> Any:
         """The C flag, for the engine."""
@@ -267,7 +293,7 @@ def histogram_floor(bucket: int) -> int:
     return int(lib.csim_histogram_floor(bucket))
 
 
-def _view(ctype: str, data: bytes | memoryview, *, count: int | None = None) -> Any:
+def _view(ctype: str, data: bytes, *, count: int | None = None) -> Any:
     """Return the bytes as a C array: whole elements, and as many as C is going to read."""
     size = ffi.sizeof(ctype)
     found, rest = divmod(len(data), size)
@@ -293,6 +319,8 @@ def _created(question: Question) -> Iterator[Any]:
         gates if len(gates) else ffi.NULL, len(gates),
         handle, error,
     )
+    if status == lib.CSIM_NO_MEMORY:
+        raise EngineError("no memory: the run does not fit")
     if status != lib.CSIM_OK:
         raise EngineError(f"{text(error.field)}: {text(error.reason)}")
     try:
@@ -314,6 +342,37 @@ def simulate(question: Question, *, stop: Stop | None = None) -> Result:
     if status != lib.CSIM_OK:
         raise EngineError(f"the run ended with status {status}")
     return _result(result)
+
+
+def record(question: Question, *, stop: Stop | None = None) -> bytes:
+    """Run one question and return its record: the bytes of ``simulate(question).record()``.
+
+    Written from the engine's struct without the objects between: a sweep does this for every run.
+    Raises as ``simulate`` does.
+    """
+    with _created(question) as simulator:
+        result = ffi.new("struct csim_result *")
+        status = lib.csim_run(simulator, stop.pointer if stop else ffi.NULL, result)
+    if status == lib.CSIM_STOPPED:
+        raise StoppedError("the run was stopped before its end")
+    if status != lib.CSIM_OK:
+        raise EngineError(f"the run ended with status {status}")
+    counters = array("Q", bytes(ffi.buffer(ffi.addressof(result, "counters"))))
+    histograms = ",".join(
+        f'"{name}":{{{_buckets(result.histogram[index])}}}' for name, index in _HISTOGRAMS_SORTED)
+    return (_RECORD % (*(counters[at] for at in _COUNTERS_SORTED), histograms,
+                       text(lib.csim_verdict_name(result.verdict)), result.verdict_at_cycles,
+                       result.verdict_hart, result.verdict_va)).encode()
+
+
+def _buckets(histogram: Any) -> str:
+    """Return the counts that are not 0 as JSON, smallest bucket first."""
+    raw = bytes(ffi.buffer(histogram))
+    used = raw.rstrip(b"\0")
+    first = (len(raw) - len(raw.lstrip(b"\0"))) // 8
+    counts = array("Q", raw[first * 8:-(-len(used) // 8) * 8])
+    return ",".join(f'"{_FLOORS[bucket]}":{count}'
+                    for bucket, count in enumerate(counts, first) if count)
 
 
 def items(question: Question) -> bytes:
@@ -345,6 +404,17 @@ def _result(result: Any) -> Result:
     )
 
 
+_FLOORS: Final = tuple(histogram_floor(bucket)
+                       for bucket in range(int(lib.CSIM_HISTOGRAM_BUCKETS)))
+_HISTOGRAMS_SORTED: Final = sorted(HISTOGRAMS.items())
+_OFFSETS: Final = {name: field.offset // 8
+                   for name, field in ffi.typeof("struct csim_counters").fields}
+_COUNTERS_SORTED: Final = [_OFFSETS[name] for name in sorted(_OFFSETS)]
+_RECORD: Final = (
+    '{"counters":{' + ",".join(f'"{name}":%d' for name in sorted(_OFFSETS)) + '},"histograms":{%s},'
+    '"verdict":"%s","verdict_at_cycles":%d,"verdict_hart":%d,"verdict_va":%d}')
+
+
 # ---- one hart's translation alone ---------------------------------------------------------------
 
 
@@ -370,78 +440,6 @@ def mmu_run(machine: bytes, hart: int, seed: int, steps: bytes) -> tuple[bytes, 
         raise EngineError(f"{text(error.field)}: {text(error.reason)}")
     found = {c.name: int(getattr(counters, c.name)) for c in COUNTERS}
     return bytes(ffi.buffer(answers)), found
-
-
-class Streamed(NamedTuple):
-    """What a stream of references took, in cycles, and how many of them were not translated.
-
-    ``batched`` of them went through the caches level by level, the rest one by one.
-    """
-
-    cycles: int
-    faults: int
-    batched: int
-
-
-class Mmu:
-    """One hart's translation over a table of its own, for as long as the object is held.
-
-    ``stores`` and ``tables`` are the PTEs and the page tables that all its steps together may
-    make. Raises EngineError when the machine is impossible or asks for more than fits.
-    """
-
-    def __init__(
-        self, machine: bytes, *, hart: int = 0, seed: int = 0, stores: int, tables: int
-    ) -> None:
-        self._error = ffi.new("struct csim_error *")
-        handle = ffi.new("struct csim_mmu **")
-        hardware = _view("struct csim_machine", machine, count=1)
-        self._check(
-            lib.csim_mmu_create(hardware, hart, seed, stores, tables, handle, self._error)
-        )
-        self._handle = ffi.gc(handle[0], lib.csim_mmu_destroy)
-
-    def _check(self, status: int) -> None:
-        if status == lib.CSIM_NO_MEMORY:
-            raise EngineError("no memory for the page tables")
-        if status != lib.CSIM_OK:
-            raise EngineError(f"{text(self._error.field)}: {text(self._error.reason)}")
-
-    def steps(self, steps: bytes) -> bytes:
-        """Run ``struct csim_mmu_step``s; return as many ``struct csim_mmu_answer``."""
-        given = _view("struct csim_mmu_step", steps)
-        answers = ffi.new("struct csim_mmu_answer[]", len(given))
-        self._check(
-            lib.csim_mmu_steps(self._handle, given, len(given), answers, self._error)
-        )
-        return bytes(ffi.buffer(answers))
-
-    def stream(
-        self, addresses: Any, *, access: str = "load", user: bool = False, asid: int = 0,
-        simd: str = "best",
-    ) -> Streamed:
-        """Make one access of a kind to each address (a buffer of uint64), in their order.
-
-        ``simd`` names the vector instructions to use, of :data:`SIMD`; every path returns the
-        same. Raises EngineError for one that this processor has not.
-        """
-        how = ffi.new(
-            "struct csim_mmu_stream *",
-            {"asid": asid, "access": ACCESSES[access], "user": user, "simd": SIMD[simd]},
-        )
-        out = ffi.new("struct csim_mmu_streamed *")
-        whole = memoryview(addresses)
-        vas = _view("uint64_t", whole.cast("B") if whole.nbytes else b"")
-        self._check(
-            lib.csim_mmu_stream(self._handle, how, vas, len(vas), out, self._error)
-        )
-        return Streamed(int(out.cycles), int(out.faults), int(out.batched))
-
-    def counters(self) -> dict[str, int]:
-        """Return all counters since it was made."""
-        found = ffi.new("struct csim_counters *")
-        lib.csim_mmu_counters(self._handle, found)
-        return {c.name: int(getattr(found, c.name)) for c in COUNTERS}
 
 
 # ---- random reads over a footprint --------------------------------------------------------------

@@ -6,6 +6,7 @@ be asked is refused with where, key and reason.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -160,3 +161,82 @@ def lower(scenario: Scenario, *, work: Replay | None = None) -> Question:
     })
     return Question(params=params, header=program.header, ops=program.ops, items=items,
                     gates=gates)
+
+
+class Lowering:
+    """``lower`` for many scenarios: what they share is made once.
+
+    The bytes are those of ``lower`` for a scenario that was built or validated: machines, workloads
+    and programs are remembered by identity, seeds by workload, root seed and replicate, and the
+    parameters are put together from their structs. A cache that is full is begun again.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], Any] = {}
+        self._held: dict[int, object] = {}
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Any], *held: object) -> Any:
+        """Return what was made for a key; ``held`` objects are kept, for their ids are in it."""
+        try:
+            return self._made[key]
+        except KeyError:
+            pass
+        if len(self._made) >= _CACHE_MAX:
+            self._made.clear()
+            self._held.clear()
+        made = make()
+        self._made[key] = made
+        self._held.update((id(one), one) for one in held)
+        return made
+
+    def _parts(self, scenario: Scenario) -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
+        """Return the parameters but the seed, cut where it stands; other parts; their digests."""
+        machine, workload, harts = scenario.machine, scenario.workload, scenario.harts
+        key = (scenario.policy, id(machine), id(workload), harts, scenario.nr_cpus,
+               scenario.livelock_retries)
+
+        def make() -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
+            clock = (harts, id(machine)) if workload.trace else (0, machine.mhz)
+            body = self._once((id(workload), *clock), lambda: _packed_workload(scenario),
+                              workload, machine)
+            hardware = self._once((id(machine),),
+                                  lambda: engine.pack("csim_machine", machine.c_values()), machine)
+            head = _HEAD.pack(harts, scenario.nr_cpus, scenario.livelock_retries, 0)
+            params = head + body + hardware
+            program = _program(scenario.policy, scenario.nr_cpus, own.stamp(scenario.policy))
+            parts = (program.header, program.ops, *workload.items(machine, harts))
+            digests = b"".join(engine.digest(part) for part in parts)
+            return params[:_SEED_AT], params[_SEED_AT + 8:], parts, digests
+
+        made: tuple[bytes, bytes, tuple[bytes, ...], bytes] = self._once(
+            key, make, machine, workload)
+        return made
+
+    def _seed(self, scenario: Scenario) -> bytes:
+        workload = scenario.workload
+        key = ("seed", id(workload), scenario.root_seed, scenario.replicate)
+        seed: bytes = self._once(key, lambda: scenario.seed.to_bytes(8, "little"), workload)
+        return seed
+
+    def key(self, scenario: Scenario) -> str:
+        """Return the key of a scenario's question. Raises what ``lower`` raises."""
+        before, after, _, digests = self._parts(scenario)
+        return engine.key_of(before + self._seed(scenario) + after, digests)
+
+    def __call__(self, scenario: Scenario) -> Question:
+        """Return a scenario's question. Raises what ``lower`` raises."""
+        before, after, parts, _ = self._parts(scenario)
+        header, program, items, gates = parts
+        return Question(params=before + self._seed(scenario) + after, header=header, ops=program,
+                        items=items, gates=gates)
+
+
+_CACHE_MAX: Final = 100_000
+# struct csim_params: four numbers, the workload, the machine; without gaps, or ``lower`` differs
+_HEAD: Final = struct.Struct("<4I")
+_SEED_AT: Final = engine.offset("csim_params", "workload") + engine.offset("csim_workload", "seed")
+
+
+def _packed_workload(scenario: Scenario) -> bytes:
+    workload = scenario.workload
+    return engine.pack("csim_workload", workload.c_values(scenario.machine, 0, scenario.harts))

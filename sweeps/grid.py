@@ -4,6 +4,7 @@ A sweep file is TOML; the comment on top asks the question. ::
 
     # What does each policy cost on 64 harts?
     seeds = 5                       # replicates of every point
+    include = ["common.toml"]       # what this file does not say, that one does
 
     [base]                          # what all points share: the fields of a scenario
     nr_cpus = 64
@@ -12,122 +13,198 @@ A sweep file is TOML; the comment on top asks the question. ::
     policy = ["none", "mark-7.2"]
     harts = { from = 1, to = 64, steps = 7, scale = "log" }
     machine = ["xs-kmh", { inherit = "sg2042", l2_hit_cycles = 9, label = "sg2042, slow L2" }]
-    "workload.lifetime_ms" = [1, 10]             # a field inside the machine or the workload
+    "workload.lifetime_ms" = { values = [1, 10], when = { harts = { min = 4 } } }
     rate = [{ label = "x2", "workload.rate_factor" = 2, "workload.vmalloc_per_s" = 500 }]
+
+    [[zip]]                         # axes that advance in step
+    "workload.user_kib" = [64, 128]
+    "workload.text_kib" = [32, 64]
+
+    [sample]                        # axes that are drawn together
+    method = "sobol"
+    points = 64
+    axes."workload.vmalloc_per_s" = { from = 10, to = 100000, scale = "log" }
 
     [report]
     rows = "policy"
 
+``exclude`` lists conditions whose points are left out, ``require`` those that every point fulfils.
 An axis named after a field takes values of it; an axis of any other name takes tables that set
 several fields together under a ``label``. Everything is validated before anything runs, and all
-complaints are told at once. Replicates differ in nothing but their number, so policies are compared
-on equal draws.
+complaints are told at once, each with its line. Replicates differ in nothing but their number, so
+policies are compared on equal draws.
 
-Left out: axes that depend on other axes, and random designs.
+Left out: what the points are (points.py) and what varies (axes.py).
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import math
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from pysim import scenario as scenarios
 from pysim.errors import FencelabError, InputError
-from pysim.machines import Machine
-from pysim.scenario import Scenario
-from pysim.workloads import Workload
+from sweeps import axes, lines
+from sweeps.axes import NOT_ASKED, Condition, Group, Label, Sample, Strict
+from sweeps.points import Cells, Point, Points, SweepError
+
+__all__ = ["CONFIGS", "NOT_ASKED", "Point", "Points", "Sweep", "SweepError", "expand", "load"]
 
 POINTS_MAX: Final = 1_000_000
 """A sweep of more points than this is refused as a slip of the pen."""
-_INSIDE: Final[dict[str, type[BaseModel]]] = {"machine": Machine, "workload": Workload}
-_NOT_BASE: Final = ("replicate",)
-_SAMPLE: Final = {"policy": "none", "machine": "rocket", "workload": "idle", "harts": 1}
-"""Any scenario, to try one machine or workload with."""
 CONFIGS: Final = Path(__file__).parent / "configs"
 
 
-class SweepError(FencelabError):
-    """All that is wrong with a sweep file, a line for each."""
-
-    def __init__(self, complaints: Sequence[str]) -> None:
-        self.complaints = tuple(dict.fromkeys(complaints))
-        super().__init__("\n".join(self.complaints))
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Range(_Strict):
-    """An axis of numbers from one end to the other, both included."""
-
-    start: float = Field(alias="from")
-    to: float
-    steps: Annotated[int, Field(strict=True, ge=2, le=10_000)]
-    scale: Literal["linear", "log"] = "linear"
-
-    def values(self) -> list[int | float]:
-        """Return the values; whole numbers, each once, when both ends are whole numbers."""
-        whole = self.start == int(self.start) and self.to == int(self.to)
-        parts = [i / (self.steps - 1) for i in range(self.steps)]
-        if self.scale == "log":
-            low, high = math.log(self.start), math.log(self.to)
-            found = [math.exp(low + part * (high - low)) for part in parts]
-        else:
-            found = [self.start + part * (self.to - self.start) for part in parts]
-        return list(dict.fromkeys(round(x) if whole else x for x in found))
-
-
-class Report(_Strict):
+class Report(Strict):
     """What is shown of a sweep: rows and columns are axes, ``metrics`` names of `metrics.METRICS`.
 
     ``lead`` fixes axes of the table shown first; ``baseline`` is the row others are compared with.
     """
 
-    rows: str = "policy"
-    columns: str = "harts"
-    metrics: tuple[str, ...] = ()
-    cells: str = "overhead"
-    lead: dict[str, str | int | float] = Field(default_factory=dict)
-    baseline: str = "preventive-range"
+    rows: str = Field(default="policy", description="the axis of the tables' rows")
+    columns: str = Field(default="harts", description="the axis of the tables' columns")
+    metrics: tuple[str, ...] = Field(default=(), description="metrics of the tables by metric")
+    cells: str = Field(default="overhead", description="the metric of the tables by columns")
+    lead: dict[str, str | int | float] = Field(
+        default_factory=dict, description="axis -> value: points whose every metric is shown first")
+    baseline: str = Field(default="preventive-range",
+                          description="the row that `difference` is taken from, seed by seed")
+    pareto: tuple[str, ...] = Field(
+        default=(), max_length=2,
+        description="two goals, e.g. [\"min overhead\", \"min map_p99\"]: their front is shown")
 
 
-class Sweep(_Strict):
-    """A sweep file, validated in form; ``points`` makes the scenarios."""
+_PERCENT: Final = re.compile(r"(\d+(?:\.\d+)?) *%")
+
+
+class Until(Strict):
+    """Adaptive replicates: add seeds only where the interval is still too wide."""
+
+    overhead: float = Field(description="half width of the overhead's interval, as part of its "
+                            "mean: \"2%\" or 0.02", gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the interval")
+    min: Annotated[int, Field(strict=True, ge=2, le=10_000)] = Field(
+        default=5, description="replicates before anything is judged")
+    max: Annotated[int, Field(strict=True, ge=2, le=10_000)] = Field(
+        default=64, description="replicates after which a point is left as it is")
+    difference_to: str = Field(
+        default="", description="judge the paired difference to this row instead: its half width "
+        "as part of that row's mean overhead")
+
+    @field_validator("overhead", mode="before")
+    @classmethod
+    def _percent(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            found = _PERCENT.fullmatch(value.strip())
+            if not found:
+                raise ValueError(f"a share is written \"2%\" or 0.02, got {value!r}")
+            return float(found[1]) / 100
+        return value
+
+
+class Halving(Strict):
+    """Successive halving: drop the worse points of a search as replicates are added."""
+
+    keep: float = Field(default=0.5, gt=0, lt=1, description="part of the points kept each round")
+    first: Annotated[int, Field(strict=True, ge=2)] = Field(
+        default=2, description="replicates in the first round; doubled each round")
+    within: tuple[str, ...] = Field(
+        default=(), description="axes inside whose every value points compete apart")
+
+
+_GOAL: Final = re.compile(r"(min|max) +(\w+)")
+
+
+class Sweep(Strict):
+    """A sweep file, validated in form; ``expand`` makes the points."""
+
+    where: str = Field(exclude=True)
+    question: str = Field(exclude=True)
+    include: tuple[str, ...] = Field(
+        default=(), description="files whose values hold where this one says nothing")
+    seeds: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        default=5, description="replicates of every point")
+    until: Until | None = Field(default=None, description="adaptive replicates instead of `seeds`")
+    goal: str = Field(default="", description="search for it: \"min METRIC\" or \"max METRIC\"")
+    halving: Halving | None = Field(
+        default=None, description="successive halving towards `goal`, instead of `seeds`")
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="what all points share: fields of a scenario")
+    axes: dict[str, Any] = Field(
+        default_factory=dict, description="what varies: every combination, the first slowest")
+    zip: tuple[dict[str, Any], ...] = Field(
+        default=(), description="groups of axes that advance in step")
+    sample: Sample | None = Field(default=None, description="axes drawn together")
+    exclude: tuple[dict[str, Any], ...] = Field(
+        default=(), description="conditions: points for which one holds are left out")
+    require: tuple[dict[str, Any], ...] = Field(
+        default=(), description="conditions: points for which one does not hold are left out")
+    report: Report = Field(default=Report(), description="what is shown")
+    places: Places = Field(default_factory=lambda: Places("sweep"), exclude=True, repr=False)
+
+    @field_validator("zip", mode="before")
+    @classmethod
+    def _one_zip(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, Mapping) else value
+
+    @property
+    def goals(self) -> list[tuple[int, str]]:
+        """Goal and Pareto goals as (+1 for min, -1 for max; metric)."""
+        said = [self.goal] if self.goal else list(self.report.pareto)
+        found = [_GOAL.fullmatch(goal.strip()) for goal in said]
+        return [(1 if goal[1] == "min" else -1, goal[2]) for goal in found if goal]
+
+
+_OURS: Final = ("where", "question", "places")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where every key of a sweep was written: file and line, or the option."""
 
     where: str
-    question: str
-    seeds: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 5
-    base: dict[str, Any] = Field(default_factory=dict)
-    axes: dict[str, Any]
-    report: Report = Report()
+    wrote: dict[str, str] = field(default_factory=dict)
+
+    def at(self, key: str) -> str:
+        """Return the place of a key, or of what it stands in; keys of points are looked for."""
+        for prefix in ("", "axes.", "base.", "sample.axes.", *(f"zip[{n}]." for n in range(9))):
+            path = prefix + key
+            while path:
+                if path in self.wrote:
+                    return self.wrote[path]
+                path = re.sub(r"(\.?[^.\[]+|\[\d+\])$", "", path)
+                if path == prefix.rstrip("."):
+                    break
+        return self.wrote.get(key.partition(".")[0], self.where)
+
+
+def _relocated(places: Places, error: InputError, suspects: Sequence[str] = ()) -> str:
+    """Return a complaint as one line with its place: a suspect's, or the nearest to its key."""
+    place = places.at(error.key) if error.key else places.where
+    place = next((places.wrote[key] for key in suspects if key in places.wrote), place)
+    text = f"{error.key}: " if error.key else ""
+    return f"{place}: {text}{error.reason}{error.hint}"
+
+
+# ---- reading ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One scenario and where it lies: the label of its value on every axis."""
+class Changes:
+    """What the command line changes of a file: fields fixed, axes replaced, replicates."""
 
-    coordinates: dict[str, str | int | float]
-    scenario: Scenario
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """One value of an axis: what it is called and what it sets, by dotted path."""
-
-    label: str | int | float
-    sets: dict[str, Any] = field(default_factory=dict)
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int | None = None
 
 
-def load(name: str) -> Sweep:
+def load(name: str, changes: Changes | None = None) -> Sweep:
     """Read a sweep: the name of one that comes with fencelab, or the path of a TOML file.
 
     Raises InputError or SweepError.
@@ -139,286 +216,277 @@ def load(name: str) -> Sweep:
             raise InputError(name, "", f"no sweep of this name, and no file ({', '.join(known)})",
                              got=name, nearest=known)
         path = CONFIGS / f"{name}.toml"
+    where = path.name if path.parent == CONFIGS else name
+    return parse(_text(path, name), where, folder=path.parent, changes=changes)
+
+
+def _text(path: Path, name: str) -> str:
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(name, "", f"cannot be read: {error}") from error
-    return parse(text, path.name if path.parent == CONFIGS else name)
 
 
-def parse(text: str, where: str) -> Sweep:
-    """Read the text of a sweep file; ``where`` names it in complaints."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(where, "", f"not TOML: {error}") from error
+def parse(text: str, where: str, *, folder: Path | None = None,
+          changes: Changes | None = None) -> Sweep:
+    """Read the text of a sweep file; ``where`` names it in complaints, includes lie in ``folder``.
+
+    Raises InputError or SweepError.
+    """
+    places = Places(where)
     question = _opening_comment(text)
-    complaints = []
+    table, complaints = _with_includes(text, where, folder or Path(), places)
     if not question:
         complaints.append(str(InputError(where, "", "a sweep file opens with a comment that asks "
                                          "its question")))
-    for key in ("where", "question"):
+    complaints += [_relocated(places, error)
+                   for error in _change(table, changes or Changes(), places)]
+    for key in _OURS:
         if key in table:
-            complaints.append(_unknown(where, key, _top_keys()))
+            complaints.append(_relocated(places, InputError("", key, "unknown key")))
             del table[key]
     try:
-        sweep = Sweep.model_validate({"where": where, "question": question, **table})
+        sweep = Sweep.model_validate({"where": where, "question": question, "places": places,
+                                      **table})
     except ValidationError as error:
-        raise SweepError([*complaints, *_complaints(where, error, table)]) from None
+        complaints += [_relocated(places, one) for one in axes.complaints(error, table, Sweep)]
+        raise SweepError(complaints) from None
     if complaints:
         raise SweepError(complaints)
     return sweep
 
 
 def _opening_comment(text: str) -> str:
-    lines = itertools.takewhile(lambda line: line.startswith("#"), text.lstrip().splitlines())
-    return "\n".join(line.lstrip("#").strip() for line in lines).strip()
+    found = itertools.takewhile(lambda line: line.startswith("#"), text.lstrip().splitlines())
+    return "\n".join(line.lstrip("#").strip() for line in found).strip()
 
 
-def _top_keys() -> list[str]:
-    return [name for name in Sweep.model_fields if name not in ("where", "question")]
-
-
-def _unknown(where: str, key: str, valid: Sequence[str]) -> str:
-    last = key.rpartition(".")[2]
-    return str(InputError(where, key, f"unknown key; valid: {', '.join(valid)}", got=last,
-                          nearest=valid))
-
-
-def _complaints(where: str, error: ValidationError, table: Mapping[str, Any]) -> Iterator[str]:
-    """Say each of pydantic's complaints in our form."""
-    for one in error.errors(include_url=False):
-        path = [str(part) for part in one["loc"]]
-        key = ".".join(path)
-        if one["type"] == "extra_forbidden":
-            fields = list(Report.model_fields) if path[0] == "report" else _top_keys()
-            yield _unknown(where, key, fields)
-        elif one["type"] == "missing":
-            yield f"{where}: {key}: is not given"
-        else:
-            reason = one["msg"][:1].lower() + one["msg"][1:]
-            yield f"{where}: {key}: {reason}, got {one['input']!r}"
-
-
-# ---- axes -------------------------------------------------------------------------------------
-
-
-def _field_names() -> list[str]:
-    return [name for name in Scenario.model_fields if name not in _NOT_BASE]
-
-
-def _check_path(path: str) -> None:
-    """Raise InputError (key relative to the file) unless a scenario has a field of this path."""
-    first, _, rest = path.partition(".")
-    if first not in _field_names():
-        raise InputError("", path, "no field of a scenario", got=first, nearest=_field_names())
-    model = _INSIDE.get(first)
-    name = rest.partition(".")[0]
-    if not rest:
-        return
-    if model is None:
-        raise InputError("", path, f"{first} has no fields inside")
-    if name not in model.model_fields:
-        raise InputError("", path, f"{first} has no field of this name", got=name,
-                         nearest=model.model_fields)
-
-
-def _axis(name: str, given: Any) -> list[_Value]:
-    """Return the values of an axis. Raises InputError with the key inside the axis."""
-    if isinstance(given, Mapping) and "from" in given:
-        return [_Value(value, {name: value}) for value in _range(name, given)]
-    if not isinstance(given, list) or not given:
-        raise InputError("", name, "an axis is a list of values, or a range { from, to, steps, "
-                         f"scale }}, got {given!r}")
-    joint = name.partition(".")[0] not in _field_names()
-    if joint and not all(isinstance(value, Mapping) and "label" in value for value in given):
-        raise InputError("", name, "no field of a scenario; an axis of a name of your own is a "
-                         "list of tables with a `label`", got=name, nearest=_field_names())
-    if not joint:
-        _check_path(name)
-    values = [_joint_value(name, v) if joint else _plain_value(name, v) for v in given]
-    labels = [value.label for value in values]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError("", name, f"{label!r} stands there twice; tell them apart by a "
-                             "`label`")
-    return values
-
-
-def _range(name: str, given: Mapping[str, Any]) -> list[int | float]:
-    _check_path(name)
+def _with_includes(text: str, where: str, folder: Path, places: Places,
+                   above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's table over those it includes, and what is wrong with those."""
     try:
-        chosen = Range.model_validate(given)
-    except ValidationError as error:
-        raise InputError("", name, next(_complaints("", error, given)).removeprefix(": ")) from None
-    if chosen.scale == "log" and min(chosen.start, chosen.to) <= 0:
-        raise InputError("", name, "a log scale has positive ends")
-    return chosen.values()
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(where, "", f"not TOML: {error}") from error
+    for key, line in lines.of(text).items():
+        places.wrote.setdefault(key, f"{where}:{line}")
+    included = table.get("include", [])
+    complaints: list[str] = []
+    if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
+        return table, complaints   # refused when the whole is validated
+    for name in reversed(included):
+        path = (folder / name).resolve()
+        try:
+            if path in above:
+                raise InputError(places.at("include"), "include", f"{name} includes itself")
+            beneath, more = _with_includes(_text(path, name), name, path.parent, places,
+                                           (*above, path))
+        except FencelabError as error:
+            complaints.append(str(error))
+            continue
+        complaints += more
+        table = _over(beneath, table)
+    return table, complaints
 
 
-def _joint_value(name: str, given: Mapping[str, Any]) -> _Value:
-    sets = {}
-    for path, value in _flat(given).items():
-        if path != "label":
-            _check_path(path)
-            sets[path] = value
-    return _Value(str(given["label"]), sets)
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted paths; a table with `inherit` is a value, not a folder."""
-    flat: dict[str, Any] = {}
+def _over(beneath: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the upper table over the lower one; `base`, `axes` and `report` are merged by key."""
+    merged = {key: value for key, value in beneath.items() if key != "include"}
     for key, value in table.items():
-        if isinstance(value, Mapping) and "inherit" not in value:
-            flat |= _flat(value, f"{prefix}{key}.")
+        if key in ("base", "axes", "report") and isinstance(merged.get(key), Mapping) \
+                and isinstance(value, Mapping):
+            merged[key] = {**merged[key], **value}
         else:
-            flat[prefix + key] = value
-    return flat
+            merged[key] = value
+    return merged
 
 
-def _plain_value(name: str, given: Any) -> _Value:
-    if isinstance(given, Mapping):
-        changes = {key: value for key, value in given.items() if key not in ("label", "inherit")}
-        label = given.get("label")
-        if label is None:
-            inside = ", ".join(f"{key}={value}" for key, value in changes.items())
-            label = f"{given.get('inherit', name)}({inside})"
-        return _Value(str(label), {name: {k: v for k, v in given.items() if k != "label"}})
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
-        return _Value(str(given), {name: given})
-    return _Value(given, {name: given})
+def _change(table: dict[str, Any], changes: Changes, places: Places) -> Iterator[InputError]:
+    """Write the command line's changes into the table; an axis that is set has one value."""
+    said = table.get("axes")
+    axes_table: dict[str, Any] = dict(said) if isinstance(said, Mapping) else {}
+    said = table.get("base")
+    base: dict[str, Any] = dict(said) if isinstance(said, Mapping) else {}
+    groups = [name for group in _zips(table) for name in group]
+    for option, given in (("--set", changes.sets), ("--axis", changes.axes)):
+        for path, value in given.items():
+            if path in groups:
+                yield InputError(option, path, "is a zipped axis; change the file")
+                continue
+            for key in (path, f"axes.{path}", f"base.{path}"):
+                places.wrote[key] = option
+            if option == "--axis":
+                axes_table[path] = value
+            elif path in axes_table:
+                axes_table[path] = [value]
+            else:
+                base[path] = value
+    if changes.sets or changes.axes:
+        table["axes"], table["base"] = axes_table, base
+    if changes.seeds is not None:
+        table["seeds"] = changes.seeds
+        table.pop("until", None)
+
+
+def _zips(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    said = table.get("zip", [])
+    groups = [said] if isinstance(said, Mapping) else said
+    return [group for group in groups if isinstance(group, Mapping)] \
+        if isinstance(groups, list) else []
+
+
+def value(text: str) -> Any:
+    """Return what a person typed on the command line: a TOML value, else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 # ---- points -----------------------------------------------------------------------------------
 
 
-class _Wardrobe:
-    """Machines and workloads, each built once however many points use it."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._built: dict[str, Scenario | FencelabError] = {}
-
-    def scenario(self, values: dict[str, Any]) -> Scenario:
-        """Build a scenario, its machine and workload taken from an earlier one where equal.
-
-        Raises SweepError with all that is wrong with it.
-        """
-        dressed = dict(values)
-        complaints: list[str] = []
-        for key in _INSIDE:
-            try:
-                if key in values:
-                    dressed[key] = self._part(key, values)
-            except FencelabError as error:
-                complaints.append(str(error))
-                dressed[key] = _SAMPLE[key]
-        try:
-            built = scenarios.build(dressed, self._where)
-        except FencelabError as error:
-            complaints.append(str(error))
-        if complaints:
-            raise SweepError(complaints)
-        return built
-
-    def _part(self, key: str, values: dict[str, Any]) -> Any:
-        name = f"{key} {json.dumps(values[key], sort_keys=True, default=str)}"
-        if name not in self._built:
-            try:
-                self._built[name] = scenarios.build(_SAMPLE | {key: values[key]}, self._where)
-            except FencelabError as error:
-                self._built[name] = error
-        built = self._built[name]
-        if isinstance(built, FencelabError):
-            raise built
-        return getattr(built, key)
-
-
-def _put(values: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field; one inside a machine or workload is a change of what it inherits."""
-    first, _, rest = path.partition(".")
-    if not rest:
-        values[first] = value
-        return
-    whole = values.get(first)
-    table = dict(whole) if isinstance(whole, Mapping) else {"inherit": whole}
-    table[rest] = value
-    values[first] = table
-
-
-def expand(sweep: Sweep, seeds: int | None = None) -> list[Point]:
+def expand(sweep: Sweep, seeds: int | None = None) -> Points:
     """Return every point in the order of the file, first axis slowest, replicates innermost.
 
-    Raises SweepError with every complaint there is.
+    Nothing is made before it is asked for. Raises SweepError with every complaint there is.
     """
-    complaints: list[str] = []
-    axes: dict[str, list[_Value]] = {}
-    for name, given in sweep.axes.items():
-        try:
-            axes[name] = _axis(name, given)
-        except InputError as error:
-            complaints.append(str(error.inside(sweep.where, "axes")))
+    places = sweep.places
+    errors: list[InputError] = []
+    groups = list(_groups(sweep, errors))
     for key in sweep.base:
         try:
-            _check_path(key)
+            axes.check_path(key)
         except InputError as error:
-            complaints.append(str(error.inside(sweep.where, "base")))
-    complaints += list(_report_complaints(sweep, axes))
-    if complaints:
-        raise SweepError(complaints)
-    count = math.prod(len(values) for values in axes.values()) * (seeds or sweep.seeds)
+            errors.append(error.inside("", "base"))
+    names = axes.names_of(groups)
+    errors += [InputError("", name, "is varied twice") for name in dict.fromkeys(names)
+               if names.count(name) > 1]
+    if not names and not errors:
+        errors.append(InputError("", "axes", "a sweep varies something: axes, zip or sample"))
+    known = {name: _labels(groups, name) for name in names}
+    filters = list(_filters(sweep, groups, known, errors))
+    errors += list(_report_complaints(sweep, known))
+    if errors:
+        raise SweepError([_relocated(places, error) for error in errors])
+    replicates = seeds or sweep.seeds
+    count = axes.product(groups) * replicates
     if count > POINTS_MAX:
-        raise InputError(sweep.where, "axes", f"{count} points are more than {POINTS_MAX}")
-    return _points(sweep, axes, seeds or sweep.seeds)
+        raise InputError(places.at("axes"), "axes", f"{count} points are more than {POINTS_MAX}")
+    cells = Cells(groups, sweep.base, filters,
+                  lambda error, suspects: _relocated(places, error, suspects))
+    cells.validate()
+    if not len(cells):
+        raise InputError(places.where, "", "no point is left by `exclude` and `require`")
+    return Points(cells, [replicates] * len(cells) if _varies(sweep) else replicates)
 
 
-def _points(sweep: Sweep, axes: Mapping[str, list[_Value]], seeds: int) -> list[Point]:
-    wardrobe = _Wardrobe(sweep.where)
-    points: list[Point] = []
-    complaints: list[str] = []
-    for chosen in itertools.product(*axes.values()):
-        values: dict[str, Any] = {}
-        for path in sorted(sweep.base, key=lambda path: path.count(".")):
-            _put(values, path, sweep.base[path])
-        sets = {path: value for one in chosen for path, value in one.sets.items()}
-        for path in sorted(sets, key=lambda path: path.count(".")):
-            _put(values, path, sets[path])
-        coordinates = {axis: one.label for axis, one in zip(axes, chosen, strict=True)}
+def _varies(sweep: Sweep) -> bool:
+    return sweep.until is not None or sweep.halving is not None
+
+
+def _groups(sweep: Sweep, errors: list[InputError]) -> Iterator[Group]:
+    for name, given in sweep.axes.items():
         try:
-            first = wardrobe.scenario(values)
-        except SweepError as error:
-            complaints += error.complaints
-            continue
-        points += [Point(coordinates=coordinates,
-                         scenario=first.model_copy(update={"replicate": number}))
-                   for number in range(seeds)]
-    if complaints:
-        raise SweepError(complaints)
-    return points
+            yield axes.axis(name, given)
+        except InputError as error:
+            errors.append(error.inside("", "axes"))
+    for number, group in enumerate(sweep.zip):
+        try:
+            yield axes.zipped(group, f"zip[{number}]")
+        except InputError as error:
+            errors.append(error)
+    if sweep.sample is not None:
+        try:
+            yield axes.sampled(sweep.sample)
+        except InputError as error:
+            errors.append(error)
 
 
-def _report_complaints(sweep: Sweep, axes: Mapping[str, list[_Value]]) -> Iterator[str]:
-    """Check what the report names against the axes."""
-    def wrong(key: str, reason: str, got: str, nearest: Sequence[str]) -> str:
-        return str(InputError(sweep.where, f"report.{key}", reason, got=got, nearest=nearest))
+def _labels(groups: Iterable[Group], name: str) -> list[Label] | None:
+    for group in groups:
+        if name in group.names:
+            at = group.names.index(name)
+            return None if group.drawn else list(dict.fromkeys(r[at].label for r in group.rows))
+    return None
 
+
+def _filters(sweep: Sweep, groups: Sequence[Group], known: Mapping[str, list[Label] | None],
+             errors: list[InputError]) -> Iterator[tuple[Condition, bool]]:
+    """Yield conditions with what they must come to; complain of names nobody has."""
+    given = {**dict.fromkeys(sweep.base), **known}
+    for key, tables, wanted in (("exclude", sweep.exclude, False), ("require", sweep.require, True)):
+        for number, table in enumerate(tables):
+            try:
+                condition = Condition.read(table, f"{key}[{number}]")
+            except InputError as error:
+                errors.append(error)
+                continue
+            errors += axes.check_condition(condition, given)
+            yield condition, wanted
+    for group in groups:
+        if group.when is not None:
+            found = list(axes.check_condition(group.when, given))
+            if group.names[0] in group.when.names:
+                found.append(InputError("", group.when.key, "an axis cannot depend on itself"))
+            errors += [error.inside("", "axes") for error in found]
+
+
+def _report_complaints(sweep: Sweep, known: Mapping[str, Sequence[Label] | None]
+                       ) -> Iterator[InputError]:
+    """Check what the report and the search name against the axes."""
     from sweeps.metrics import METRICS
-    names = list(sweep.axes)
+
+    def wrong(key: str, reason: str, got: str, nearest: Iterable[str]) -> InputError:
+        return InputError("", key, reason, got=got, nearest=list(nearest))
+
+    report = sweep.report
     for key in ("rows", "columns"):
-        axis = getattr(sweep.report, key)
-        if axis not in names and key in sweep.report.model_fields_set:
-            yield wrong(key, f"no axis {axis!r}", axis, names)
-    rows = [str(value.label) for value in axes.get(sweep.report.rows, ())]
-    base = sweep.report.baseline
-    if rows and base not in rows and "baseline" in sweep.report.model_fields_set:
-        yield wrong("baseline", f"{base!r} is not on the axis {sweep.report.rows}", base, rows)
-    for axis, label in sweep.report.lead.items():
-        if axis not in names:
-            yield wrong(f"lead.{axis}", "no such axis", axis, names)
-        elif axis in axes and label not in [value.label for value in axes[axis]]:
-            labels = [str(value.label) for value in axes[axis]]
-            yield wrong(f"lead.{axis}", f"{label!r} is not on that axis", str(label), labels)
-    for key, metrics in (("metrics", sweep.report.metrics), ("cells", (sweep.report.cells,))):
-        for name in metrics:
+        axis = getattr(report, key)
+        if axis not in known and key in report.model_fields_set:
+            yield wrong(f"report.{key}", f"no axis {axis!r}", axis, known)
+    rows = [str(label) for label in known.get(report.rows) or ()]
+    for key, base, said in (
+        ("report.baseline", report.baseline, "baseline" in report.model_fields_set),
+        ("until.difference_to", sweep.until.difference_to if sweep.until else "", sweep.until),
+    ):
+        if rows and base and base not in rows and said:
+            yield wrong(key, f"{base!r} is not on the axis {report.rows}", base, rows)
+    for axis, label in report.lead.items():
+        labels = known.get(axis)
+        if axis not in known:
+            yield wrong(f"report.lead.{axis}", "no such axis", axis, known)
+        elif labels is not None and label not in labels:
+            yield wrong(f"report.lead.{axis}", f"{label!r} is not on that axis", str(label),
+                        [str(one) for one in labels])
+    for key, names in (("report.metrics", report.metrics), ("report.cells", (report.cells,))):
+        for name in names:
             if name not in METRICS:
-                yield wrong(key, f"no metric {name!r}", name, list(METRICS))
+                yield wrong(key, f"no metric {name!r}", name, METRICS)
+    for key, goals in (("goal", [sweep.goal] if sweep.goal else []),
+                       ("report.pareto", report.pareto)):
+        for goal in goals:
+            found = _GOAL.fullmatch(goal.strip())
+            if not found:
+                yield InputError("", key, f"a goal is \"min METRIC\" or \"max METRIC\", got "
+                                 f"{goal!r}")
+            elif found[2] not in METRICS:
+                yield wrong(key, f"no metric {found[2]!r}", found[2], METRICS)
+    if report.pareto and len(report.pareto) != 2:
+        yield InputError("", "report.pareto", "a front has two goals")
+    yield from _search_complaints(sweep, known)
+
+
+def _search_complaints(sweep: Sweep, known: Mapping[str, Any]) -> Iterator[InputError]:
+    if sweep.until is not None and sweep.halving is not None:
+        yield InputError("", "halving", "not together with `until`")
+    if sweep.until is not None and sweep.until.max < sweep.until.min:
+        yield InputError("", "until.max", f"is at least `min`, got {sweep.until.max}")
+    if sweep.halving is not None and not sweep.goal:
+        yield InputError("", "halving", "halving needs a `goal`, e.g. \"min overhead\"")
+    for axis in sweep.halving.within if sweep.halving else ():
+        if axis not in known:
+            yield InputError("", "halving.within", f"no axis {axis!r}", got=axis, nearest=known)
+
+
+Sweep.model_rebuild()

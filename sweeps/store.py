@@ -2,13 +2,15 @@
 
 A record is the canonical bytes of a result under the key of its question; the same key always has
 the same bytes, and a second arrival with other bytes is refused as the error it is. Beside the
-records, and never part of them: ``labels`` (which scenarios asked this question), ``provenance``
-(who computed it, where, in how many seconds) and ``failures`` (jobs that ended in an error; a later
-success removes the row). Rows are committed every 100 or every quarter of a second in write-ahead
-mode, so that `kill -9` loses at most that much and a reader is never in the way.
+records, and never part of them: ``numbers`` (the record's counters again, packed, so that a million
+of them are columns at once), ``scenarios`` (which ones asked this question; machines and workloads
+are kept once, as ``parts``), ``provenance`` (who computed it, where, with what command, in how many
+seconds and how much memory) and ``failures`` (jobs that ended in an error, and how to meet it
+again; a later success removes the row). Rows are committed every 100 or every quarter of a second
+in write-ahead mode, so that `kill -9` loses at most that much and a reader is never in the way.
 
 Left out: network file systems (SQLite's locks do not hold there) and more than one writer: the
-driver holds a lock on ``STORE.lock`` for as long as it writes.
+driver holds a lock on ``STORE.lock`` for as long as it writes. Reading many rows is archive.py's.
 """
 
 from __future__ import annotations
@@ -16,33 +18,54 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
+import re
 import socket
 import sqlite3
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pysim.engine import Result
 from pysim.errors import FencelabError
 
-SCHEMA: Final = 1
+if TYPE_CHECKING:
+    from pysim.scenario import Scenario
+
+SCHEMA: Final = 2
 """Raised whenever the tables below change; a file of another schema is refused."""
 APPLICATION: Final = 0x66656E63   # "fenc" in the file's header, so that nobody else's file is taken
 BATCH_ROWS: Final = 100
 BATCH_SECONDS: Final = 0.25
 _ASK_AT_ONCE: Final = 500
+_ASK_FOR_ALL: Final = 20_000
+_PARTS_HELD: Final = 4096
+FIELDS: Final = ("policy", "harts", "root_seed", "replicate", "nr_cpus", "livelock_retries")
+"""Columns of `scenarios` beside the machine and the workload."""
 
 _TABLES: Final = (
-    "CREATE TABLE records (key TEXT PRIMARY KEY, record BLOB NOT NULL)",
-    "CREATE TABLE labels (key TEXT NOT NULL, scenario TEXT NOT NULL, PRIMARY KEY (key, scenario))"
-    " WITHOUT ROWID",
-    "CREATE TABLE provenance (key TEXT PRIMARY KEY, versions TEXT NOT NULL, host TEXT NOT NULL,"
-    " wall_s REAL NOT NULL, cpu_s REAL NOT NULL, at_utc TEXT NOT NULL)",
+    "CREATE TABLE shapes (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE records (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, record BLOB NOT NULL,"
+    " shape INTEGER REFERENCES shapes, numbers BLOB)",
+    "CREATE TABLE parts (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL,"
+    " body TEXT NOT NULL, UNIQUE (kind, body))",
+    "CREATE TABLE scenarios (record INTEGER NOT NULL REFERENCES records, policy TEXT NOT NULL,"
+    " harts INTEGER NOT NULL, root_seed TEXT NOT NULL, replicate INTEGER NOT NULL,"
+    " nr_cpus INTEGER NOT NULL, livelock_retries INTEGER NOT NULL,"
+    " machine INTEGER NOT NULL REFERENCES parts, workload INTEGER NOT NULL REFERENCES parts,"
+    " PRIMARY KEY (record, policy, harts, root_seed, replicate, nr_cpus, livelock_retries,"
+    " machine, workload)) WITHOUT ROWID",
+    "CREATE TABLE makers (id INTEGER PRIMARY KEY, versions TEXT NOT NULL, host TEXT NOT NULL,"
+    " command TEXT NOT NULL, UNIQUE (versions, host, command))",
+    "CREATE TABLE provenance (record INTEGER PRIMARY KEY REFERENCES records, maker INTEGER NOT NULL"
+    " REFERENCES makers, wall_s REAL NOT NULL, cpu_s REAL NOT NULL, peak_kib INTEGER NOT NULL,"
+    " at_utc TEXT NOT NULL)",
     "CREATE TABLE failures (key TEXT PRIMARY KEY, scenario TEXT NOT NULL, error TEXT NOT NULL,"
-    " host TEXT NOT NULL, at_utc TEXT NOT NULL)",
+    " reproducer TEXT NOT NULL, host TEXT NOT NULL, at_utc TEXT NOT NULL)",
 )
 
 
@@ -52,26 +75,57 @@ class StoreError(FencelabError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Who computed a record: not part of it. ``cpu_s`` and ``wall_s`` are the engine's call."""
+    """Who computed a record: not part of it. ``cpu_s`` and ``wall_s`` are the engine's call.
+
+    ``peak_kib`` is the most memory its process had held by then, other runs included.
+    """
 
     versions: str
     host: str
     wall_s: float
     cpu_s: float
+    peak_kib: int = 0
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A question without an answer: the scenario that asked it and the error it ended in."""
+    """A question without an answer: the scenario that asked it and the error it ended in.
+
+    ``reproducer`` is the command that asks it again, alone.
+    """
 
     key: str
     scenario: str
     error: str
+    reproducer: str = ""
 
 
 def key_of_text(text: str) -> str:
     """Return a key for a scenario that never became a question: SHA-256 of its canonical JSON."""
     return "scenario:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+_COUNTERS: Final = b'{"counters":{'
+_PAIR: Final = re.compile(rb'"([a-z0-9_]+)":(\d+)')
+
+
+def packed(record: bytes) -> tuple[str, bytes] | None:
+    """Return a record's counters as (their names, their values as u64); None if it has none.
+
+    A record opens with its counters in the order of their names: that is what canonical means.
+    """
+    if not record.startswith(_COUNTERS):
+        return None
+    pairs = _PAIR.findall(record, len(_COUNTERS), record.index(b"}"))
+    names, values = zip(*pairs, strict=True)
+    return b",".join(names).decode(), array("Q", map(int, values)).tobytes()
+
+
+def part_body(part: Any) -> str:
+    """Return a machine or workload as canonical JSON, sources left out."""
+    values = part.model_dump(mode="json", exclude={"sources"})
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
 def _now() -> str:
@@ -86,6 +140,8 @@ class Store:
         self._lock: int | None = None
         self._rows = 0
         self._begun = 0.0
+        self._ids: dict[tuple[str, ...], int] = {}
+        self._parts: dict[int, tuple[object, int]] = {}
         if not write and not path.exists():
             raise StoreError(f"{path}: no such store; `fencelab sweep` makes one")
         if write:
@@ -141,6 +197,10 @@ class Store:
         wanted = list(dict.fromkeys(keys))
         found: set[str] = set()
         with self._complaints():
+            if len(wanted) > _ASK_FOR_ALL:
+                asked = set(wanted)
+                return {row[0] for row in self._db.execute("SELECT key FROM records")
+                        if row[0] in asked}
             for at in range(0, len(wanted), _ASK_AT_ONCE):
                 part = wanted[at:at + _ASK_AT_ONCE]
                 query = f"SELECT key FROM records WHERE key IN ({','.join('?' * len(part))})"
@@ -162,55 +222,135 @@ class Store:
         """Return the failures, of these keys or of all, in the order of their keys."""
         wanted = None if keys is None else set(keys)
         with self._complaints():
-            rows = self._db.execute("SELECT key, scenario, error FROM failures ORDER BY key")
-            return [Failure(key=key, scenario=scenario, error=error)
-                    for key, scenario, error in rows if wanted is None or key in wanted]
+            rows = self._db.execute(
+                "SELECT key, scenario, error, reproducer FROM failures ORDER BY key")
+            return [Failure(key=key, scenario=scenario, error=error, reproducer=reproducer)
+                    for key, scenario, error, reproducer in rows
+                    if wanted is None or key in wanted]
 
     def counts(self) -> Mapping[str, int]:
         """Return how many rows each table has."""
-        names = ("records", "labels", "provenance", "failures")
+        names = ("records", "scenarios", "provenance", "failures")
         with self._complaints():
             return {name: self._db.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
                     for name in names}
 
     # ---- writing ------------------------------------------------------------------------------
 
-    def label(self, labels: Iterable[tuple[str, str]]) -> None:
-        """Note which scenarios (canonical JSON) ask which questions: pairs (key, scenario)."""
+    def label(self, pairs: Iterable[tuple[str, Scenario]]) -> None:
+        """Note which scenarios ask the questions of keys that have a record."""
         with self._complaints():
             self._begin()
-            self._db.executemany("INSERT OR IGNORE INTO labels VALUES (?, ?)", labels)
+            for key, scenario in pairs:
+                row = self._db.execute("SELECT id FROM records WHERE key=?", (key,)).fetchone()
+                if row is not None:
+                    self._label(row[0], scenario)
             self._commit()
 
-    def put(self, key: str, record: bytes, provenance: Provenance) -> None:
+    def put(self, key: str, record: bytes, provenance: Provenance,
+            scenario: Scenario | None = None) -> None:
         """Keep a record; commit when the batch is full or old. Raises StoreError on other bytes."""
         with self._complaints():
             self._begin()
-            added = self._db.execute("INSERT OR IGNORE INTO records VALUES (?, ?)", (key, record))
+            numbers = packed(record)
+            shape, values = (self._id("shapes", (numbers[0],)), numbers[1]) if numbers \
+                else (None, None)
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO records (key, record, shape, numbers) VALUES (?, ?, ?, ?)",
+                (key, record, shape, values))
             if added.rowcount == 0:
-                self._same_or_raise(key, record)
-            self._db.execute(
-                "INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?, ?, ?)",
-                (key, provenance.versions, provenance.host, provenance.wall_s, provenance.cpu_s,
-                 _now()))
+                number = self._same_or_raise(key, record)
+            else:
+                number = int(added.lastrowid or 0)
+            maker = self._id("makers", (provenance.versions, provenance.host, provenance.command))
+            self._db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?, ?, ?)",
+                             (number, maker, provenance.wall_s, provenance.cpu_s,
+                              provenance.peak_kib, _now()))
+            if scenario is not None:
+                self._label(number, scenario)
             self._db.execute("DELETE FROM failures WHERE key=?", (key,))
             self._count_row()
 
-    def _same_or_raise(self, key: str, record: bytes) -> None:
-        row = self._db.execute("SELECT record FROM records WHERE key=?", (key,)).fetchone()
-        if bytes(row[0]) != record:
+    def _label(self, number: int, scenario: Scenario) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO scenarios VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, scenario.policy, scenario.harts, str(scenario.root_seed), scenario.replicate,
+             scenario.nr_cpus, scenario.livelock_retries,
+             self._part("machine", scenario.machine), self._part("workload", scenario.workload)))
+
+    def _part(self, kind: str, part: Any) -> int:
+        """Return the number of a machine or workload; equal ones are kept once."""
+        held = self._parts.get(id(part))
+        if held is None:
+            if len(self._parts) >= _PARTS_HELD:
+                self._parts.clear()
+            held = part, self._id("parts", (kind, part.name, part_body(part)))
+            self._parts[id(part)] = held
+        return held[1]
+
+    _COLUMNS: Final = {"shapes": ("names",), "makers": ("versions", "host", "command"),
+                       "parts": ("kind", "name", "body")}
+
+    def _id(self, table: str, values: tuple[str, ...]) -> int:
+        """Return the number of a row of a table of things kept once; make it if it is new."""
+        number = self._ids.get(values)
+        if number is None:
+            if len(self._ids) >= _PARTS_HELD:
+                self._ids.clear()
+            names = self._COLUMNS[table]
+            marks = ",".join("?" * len(names))
+            self._db.execute(f"INSERT OR IGNORE INTO {table} ({','.join(names)}) VALUES ({marks})",
+                             values)
+            where = " AND ".join(f"{name}=?" for name in names)
+            number = int(self._db.execute(f"SELECT id FROM {table} WHERE {where}",
+                                          values).fetchone()[0])
+            self._ids[values] = number
+        return number
+
+    def _same_or_raise(self, key: str, record: bytes) -> int:
+        """Return the number of the record that is there, if it is this one."""
+        row = self._db.execute("SELECT id, record FROM records WHERE key=?", (key,)).fetchone()
+        if bytes(row[1]) != record:
             self._commit()
             raise StoreError(f"{self.path}: the question {key[:16]} was answered twice, with "
                              "different bytes: the engine is not deterministic, or was changed "
                              "without changing its build id")
+        return int(row[0])
 
     def fail(self, failure: Failure, host: str) -> None:
         """Note that a question ended in an error."""
         with self._complaints():
             self._begin()
-            self._db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
-                             (failure.key, failure.scenario, failure.error, host, _now()))
+            self._db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
+                             (failure.key, failure.scenario, failure.error, failure.reproducer,
+                              host, _now()))
             self._count_row()
+
+    def flush(self) -> None:
+        """Commit what was put, so that readers see it."""
+        with self._complaints():
+            self._commit()
+
+    def rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query, for archive.py; a reader beside a writer is fine."""
+        with self._complaints():
+            yield from self._db.execute(query, values)
+
+    def change(self, *statements: tuple[str, tuple[object, ...]]) -> int:
+        """Run statements in one transaction; return how many rows they changed in all."""
+        with self._complaints():
+            self._commit()
+            before = self._db.total_changes
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+            return self._db.total_changes - before
+
+    def shrink(self) -> None:
+        """Give the room of removed rows back to the file system."""
+        with self._complaints():
+            self._db.execute("VACUUM")
 
     def _begin(self) -> None:
         if not self._db.in_transaction:

@@ -158,3 +158,22 @@ def test_histogram_buckets_are_log_linear(bucket: int) -> None:
     assert low == (bucket if octave == 0 else (16 + part) << (octave - 1))
     assert low < high
     assert (high - low) * 16 <= max(low, 16)
+
+
+def test_lowering_many_is_lowering_each() -> None:
+    """In any order, with parts shared or not, and the keys are those of the questions."""
+    many = scenario.Lowering()
+    made = [
+        scenario.build({"policy": policy, "machine": machine, "workload": workload, "harts": harts,
+                        "root_seed": seed, "replicate": replicate})
+        for machine in ("sg2042", {"inherit": "xs-kmh", "l2_hit_cycles": 9})
+        for workload in ("forkburst", {"inherit": "mixed", "duration_ms": 1}, "idle")
+        for policy in ("none", "mark-7.2")
+        for harts in (1, 3) for seed in (1, 2**64 - 1) for replicate in (0, 7)
+    ]
+    made += [one.model_copy(update={"replicate": 3}) for one in made[::5]]
+    for one in [*made, *reversed(made)]:
+        want = scenario.lower(one)
+        assert many(one) == want
+        assert many.key(one) == want.key
+    assert len({many.key(one) for one in made}) == len(made)

@@ -37,6 +37,8 @@ def test_a_stop_flag_ends_a_run() -> None:
     stop.set()
     with pytest.raises(StoppedError):
         engine.simulate(_question(), stop=stop)
+    with pytest.raises(StoppedError):
+        engine.record(_question(), stop=stop)
 
 
 def test_equal_questions_have_equal_records_in_any_thread() -> None:
@@ -56,6 +58,7 @@ def test_equal_questions_have_equal_records_in_any_thread() -> None:
 def test_every_policy_on_every_machine_is_accounted_for(policy: str, machine: str) -> None:
     question = _question(policy=policy, machine=machine, harts=4)
     result = engine.simulate(question)
+    assert engine.record(question) == result.record()
     if counters.is_safe(result):
         assert counters.unaccounted_cycles(result) == 0
         assert result.counters["useful_cycles"] == 4 * machines.load(machine).mhz * 1000

@@ -2,10 +2,11 @@
 
 The pool is our own because the standard ones do not survive a worker that dies in C: one hangs for
 ever, the other throws away every other job. Here each worker owns one pipe; the driver waits on all
-pipes and all deaths at once, sends a shard only to a worker that waits for one (so two full pipes
-never wait for each other), and replaces a worker that died. Workers are forked from a small clean
-process that has imported the engine and nothing else: they start in milliseconds, and inherit
-neither the driver's threads nor its lock on the store.
+pipes and all deaths at once, keeps a second shard ready in every worker (which reads its pipe in a
+thread of its own, so two full pipes never wait for each other), and replaces a worker that died.
+Workers are forked from a small clean process that has imported the engine and nothing else: they
+start in milliseconds, and inherit neither the driver's threads nor its lock on the store. The first
+worker begins alone; the others are hired when there is more than a third of a second to do.
 
 Threads answer in this process; the engine's call drops the GIL, so they use every core, but a crash
 in C takes the driver with it.
@@ -21,6 +22,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -33,9 +36,11 @@ from sweeps.executors.shard import (
     Batch,
     Done,
     Job,
+    Limits,
     Shard,
     Simulate,
     Stop,
+    StuckError,
     answer_shard,
     simulate,
 )
@@ -47,18 +52,55 @@ POLL_SECONDS: Final = 0.25
 """How long a blocking wait lasts before the driver looks at `stop` again."""
 
 
-def _serve(pipe: Connection, ask: Simulate) -> None:
-    """Be a worker: answer shards until the pipe ends. Ctrl-C is the driver's business."""
+SERIAL_SECONDS: Final = 1 / 3
+"""Work predicted to take less than this is left to one worker."""
+HIRE_SECONDS: Final = 0.1
+"""Others are hired when the first has had nothing to say for so long."""
+SHARDS_PER_WORKER: Final = 2
+"""One is worked at, the next is there already."""
+_STUCK: Final = "stuck"
+
+
+class _Orders:
+    """What the driver sends a worker, read in a thread: shards, then None for stop."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._shards: queue.SimpleQueue[tuple[Sequence[Job], bool] | None] = queue.SimpleQueue()
+        self.stopped = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while (shard := self._pipe.recv()) is not None:
+                self._shards.put(shard)
+        except (EOFError, OSError):
+            os._exit(0)   # the driver is gone: nobody is left to tell
+        self.stopped = True
+        self._shards.put(None)
+
+    def __iter__(self) -> Iterator[tuple[Sequence[Job], bool]]:
+        while (shard := self._shards.get()) is not None and not self.stopped:
+            yield shard
+
+
+def _serve(pipe: Connection, ask: Simulate, limits: Limits) -> None:
+    """Be a worker: answer shards until told to stop. Ctrl-C is the driver's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     host = socket.gethostname()
+    orders = _Orders(pipe)
     try:
-        while (shard := pipe.recv()) is not None:
-            jobs, careful = shard
-            for rows in answer_shard(jobs, ask, careful=careful, stopped=pipe.poll):
+        for jobs, careful in orders:
+            for rows in answer_shard(jobs, ask, careful=careful, limits=limits,
+                                     stopped=lambda: orders.stopped):
                 pipe.send(Batch(engine.BUILD_ID, host, rows))
             pipe.send(None)
+    except StuckError:
+        pipe.send(_STUCK)
+        os._exit(0)   # a thread of this process cannot be ended
     except (EOFError, OSError):
-        os._exit(0)   # the driver is gone: nobody is left to tell
+        os._exit(0)
+    os._exit(0)
 
 
 @contextlib.contextmanager
@@ -86,16 +128,18 @@ def _same_search_path() -> Iterator[None]:
 class _Worker:
     process: ForkServerProcess
     pipe: Connection
-    shard: Shard | None = None
+    shards: deque[Shard]
     told_to_stop: bool = False
 
 
 class Processes:
     """A pool of processes; ``workers`` defaults to the cores this process may use."""
 
-    def __init__(self, workers: int | None = None, ask: Simulate = simulate) -> None:
+    def __init__(self, workers: int | None = None, ask: Simulate = simulate,
+                 limits: Limits = Limits()) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._ask = ask
+        self._limits = limits
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["sweeps.executors.local"])
 
@@ -103,67 +147,98 @@ class Processes:
         with _same_search_path():
             ensure_running()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._ask), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, self._ask, self._limits),
+                                        daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, deque())
 
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
         """Yield batches as workers hand them over."""
         backlog = Backlog(jobs, self.workers)
-        crew = [self._hire() for _ in range(min(self.workers, len(jobs)))]
+        crew: list[_Worker] = [self._hire()] if len(jobs) else []
+        begun = time.monotonic()
         try:
-            while (backlog and not stop) or any(worker.shard for worker in crew):
+            while (backlog and not stop) or any(worker.shards for worker in crew):
                 if stop.level > 1:
                     break
-                self._employ(crew, backlog, stop)
-                busy = {worker.pipe: worker for worker in crew if worker.shard}
-                for ready in wait(list(busy), timeout=POLL_SECONDS):
+                self._employ(crew, backlog, stop, time.monotonic() - begun)
+                busy = {worker.pipe: worker for worker in crew if worker.shards}
+                alone = len(crew) < min(self.workers, len(jobs)) and backlog
+                for ready in wait(list(busy), timeout=HIRE_SECONDS if alone else POLL_SECONDS):
                     worker = busy[ready]  # type: ignore[index]
                     yield from self._listen(worker, crew, backlog)
         finally:
             for worker in crew:
-                worker.pipe.close()
-                if worker.shard:
+                if worker.shards:
                     worker.process.kill()
+                else:
+                    with contextlib.suppress(OSError):
+                        worker.pipe.send(None)
             for worker in crew:
                 worker.process.join()
+                worker.pipe.close()
 
-    def _employ(self, crew: list[_Worker], backlog: Backlog, stop: Stop) -> None:
-        """Give every idle worker a shard, or tell busy ones to stop after their current job."""
-        for worker in crew:
-            if stop:
-                if worker.shard and not worker.told_to_stop:
+    def _employ(self, crew: list[_Worker], backlog: Backlog, stop: Stop, seconds: float) -> None:
+        """Keep every worker in shards, hire when it is worth it, or tell all to stop."""
+        if stop:
+            for worker in crew:
+                if worker.shards and not worker.told_to_stop:
                     worker.told_to_stop = True
                     with contextlib.suppress(OSError):
                         worker.pipe.send(None)
-            elif worker.shard is None and backlog:
-                worker.shard = backlog.next_shard()
-                with contextlib.suppress(OSError):   # it died idle: _listen finds out
-                    worker.pipe.send((worker.shard.jobs, worker.shard.careful))
+            return
+        expected = backlog.seconds_left()
+        much = seconds >= HIRE_SECONDS if expected is None else expected > SERIAL_SECONDS
+        while backlog and len(crew) < (self.workers if much or not crew else 1):
+            crew.append(self._hire())
+        for depth in range(SHARDS_PER_WORKER):
+            for worker in crew:
+                if backlog and len(worker.shards) == depth and (depth == 0 or _ordinary(worker)):
+                    shard = backlog.next_shard()
+                    worker.shards.append(shard)
+                    with contextlib.suppress(OSError):   # it died idle: _listen finds out
+                        worker.pipe.send((shard.jobs, shard.careful))
 
     def _listen(self, worker: _Worker, crew: list[_Worker], backlog: Backlog) -> Iterator[Batch]:
         """Take one message of a worker that has something to say, or notice that it died."""
-        shard = worker.shard
-        assert shard is not None
+        shard = worker.shards[0]
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
+            yield from self._lost(worker, crew, backlog)
+            return
+        if message == _STUCK:
             worker.process.join()
             worker.pipe.close()
-            lost = backlog.worker_died(shard, _how(worker.process.exitcode))
             crew.remove(worker)
-            if backlog:
-                crew.append(self._hire())
-            if lost:
-                yield Batch(engine.BUILD_ID, socket.gethostname(), lost)
-            return
-        if message is None:
-            worker.shard = None
-            return
-        shard.take(message.rows)
-        backlog.learn(message.rows)
-        yield message
+            for left in reversed(worker.shards):
+                backlog.give_back(left)
+        elif message is None:
+            worker.shards.popleft()
+            if worker.told_to_stop:
+                worker.shards.clear()
+        else:
+            shard.take(message.rows)
+            backlog.learn(message.rows)
+            yield message
+
+    def _lost(self, worker: _Worker, crew: list[_Worker], backlog: Backlog) -> Iterator[Batch]:
+        """Bury a worker: what it was at is suspected, what it had not begun goes back."""
+        worker.process.join()
+        worker.pipe.close()
+        crew.remove(worker)
+        begun, *waiting = worker.shards
+        for shard in reversed(waiting):
+            backlog.give_back(shard)
+        lost = backlog.worker_died(begun, _how(worker.process.exitcode))
+        if lost:
+            yield Batch(engine.BUILD_ID, socket.gethostname(), lost)
+
+
+def _ordinary(worker: _Worker) -> bool:
+    """Tell whether nothing is suspected of what a worker is at."""
+    return not worker.shards[0].careful
 
 
 def _how(exitcode: int | None) -> str:
@@ -176,9 +251,11 @@ def _how(exitcode: int | None) -> str:
 class Threads:
     """Threads of this process; ``workers`` defaults to the cores this process may use."""
 
-    def __init__(self, workers: int | None = None, ask: Simulate = simulate) -> None:
+    def __init__(self, workers: int | None = None, ask: Simulate = simulate,
+                 limits: Limits = Limits()) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._ask = ask
+        self._limits = Limits(timeout_s=limits.timeout_s)   # memory is the process's
 
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
         """Yield batches as threads hand them over."""
@@ -190,6 +267,18 @@ class Threads:
         def stopped() -> bool:
             return stop.level > 0 or left.is_set()
 
+        def serve_one(shard: Shard) -> None:
+            try:
+                for rows in answer_shard(shard.jobs, self._ask, stopped=stopped,
+                                         limits=self._limits):
+                    with lock:
+                        shard.take(rows)
+                        backlog.learn(rows)
+                    done.put(rows)
+            except StuckError:   # its thread is left behind
+                with lock:
+                    backlog.give_back(shard)
+
         def serve() -> None:
             try:
                 while not stopped():
@@ -197,10 +286,7 @@ class Threads:
                         if not backlog:
                             break
                         shard = backlog.next_shard()
-                    for rows in answer_shard(shard.jobs, self._ask, stopped=stopped):
-                        with lock:
-                            backlog.learn(rows)
-                        done.put(rows)
+                    serve_one(shard)
             finally:
                 done.put(None)
 

@@ -8,20 +8,27 @@ again *carefully*, one batch per job: the first unfinished job of a careful shar
 is asked again alone, the others lose nothing. A suspect over whom a second worker dies is the
 culprit. No result depends on how jobs were cut into shards.
 
-Left out: a time limit per job (a run ends by itself: its work is finite and a fault that is retried
-without end is a verdict), and any knowledge of where workers live.
+A worker computes in a thread of its own while another watches: it hands over what is finished even
+in the middle of a long job, and when a job is past its time it raises the flag that ends a run from
+outside. A job that does not listen is given up together with its worker.
+
+Left out: any knowledge of where workers live.
 """
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pysim import engine
-from pysim.errors import FencelabError
+from pysim.errors import FencelabError, StoppedError
 
 if TYPE_CHECKING:
     from pysim.engine import Question
@@ -33,6 +40,8 @@ SHARD_SECONDS_MAX: Final = 1.0
 SHARDS_PER_WORKER: Final = 4
 """A shard is the remaining work divided by this and by the workers, within the two limits above."""
 CAREFUL_JOBS_MAX: Final = 64
+GRACE_SECONDS: Final = 2.0
+"""How long a job that was told to end may take to do so."""
 NODE_LOSSES_MAX: Final = 3
 """A job that saw so many machines disappear is given up."""
 
@@ -58,6 +67,15 @@ class Done:
     error: str = ""
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    peak_kib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may take: seconds, and MiB beyond what its worker already holds."""
+
+    timeout_s: float | None = None
+    memory_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +109,21 @@ class ExecutorError(FencelabError):
     """An executor that cannot start or go on: a missing library, a cluster that is not there."""
 
 
+class StuckError(Exception):
+    """A job is past its time and does not listen: its worker has to be replaced."""
+
+
+_DESK: Final = threading.local()
+
+
+def stop_flag() -> engine.Stop | None:
+    """Return the flag that ends the job this thread is at; an ask that can be ended passes it on."""
+    return getattr(_DESK, "flag", None)
+
+
 def simulate(question: Question) -> bytes:
     """Ask the engine; the answer as the record that is stored."""
-    return engine.simulate(question).record()
+    return engine.record(question, stop=stop_flag())
 
 
 def complaint(problem: Exception) -> str:
@@ -101,33 +131,130 @@ def complaint(problem: Exception) -> str:
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
-def answer(job: Job, ask: Simulate) -> Done:
+def answer(job: Job, ask: Simulate, limits: Limits = Limits()) -> Done:
     """Answer one job; whatever Python raises is the job's error, not the worker's."""
     wall, cpu = time.perf_counter(), time.thread_time()
     try:
         record, error = ask(job.question), ""
+    except StoppedError:
+        record, error = b"", f"timeout: more than {limits.timeout_s:g} s"
+    except MemoryError as problem:
+        told = f" (limit {limits.memory_mib} MiB)" if limits.memory_mib else ""
+        record, error = b"", complaint(problem).rstrip(": ") + told
     except Exception as problem:
         record, error = b"", complaint(problem)
-    return Done(job.index, record, error, time.perf_counter() - wall, time.thread_time() - cpu)
+    return Done(job.index, record, error, time.perf_counter() - wall, time.thread_time() - cpu,
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+@contextlib.contextmanager
+def memory_limited(mib: int | None) -> Iterator[None]:
+    """While inside, this process may take so much more memory; then an allocation fails."""
+    if mib is None:
+        yield
+        return
+    with open("/proc/self/status", encoding="ascii") as file:
+        held = next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (held + (mib << 20), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+class _Bench:
+    """Where one thread answers a shard and another looks on."""
+
+    def __init__(self, jobs: Iterable[Job], ask: Simulate, careful: bool, limits: Limits,
+                 stopped: Callable[[], bool]) -> None:
+        self._jobs, self._ask, self._careful = jobs, ask, careful
+        self._limits, self._stopped = limits, stopped
+        self._lock = threading.Lock()
+        self._rows: list[Done] = []
+        self.wake = threading.Event()
+        self.ended = False
+        self.left = False
+        self.at: tuple[int, float, engine.Stop] | None = None
+        self.trouble: BaseException | None = None
+
+    def work(self) -> None:
+        """Answer the jobs in a row, in a thread of its own."""
+        try:
+            with memory_limited(self._limits.memory_mib):
+                for job in self._jobs:
+                    if self.left or self._stopped():
+                        break
+                    flag = engine.Stop()
+                    _DESK.flag = flag
+                    self.at = job.index, time.monotonic(), flag
+                    row = answer(job, self._ask, self._limits)
+                    self.at = None
+                    with self._lock:
+                        self._rows.append(row)
+                    if self._careful:
+                        self.wake.set()
+        except BaseException as trouble:
+            self.trouble = trouble
+        finally:
+            self.ended = True
+            self.wake.set()
+
+    def take(self) -> tuple[Done, ...]:
+        """Return what was finished since last time."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+        return tuple(rows)
+
+    def overdue(self) -> int | None:
+        """Tell a job past its time to end; return the one that does not listen, if there is one."""
+        at, limit = self.at, self._limits.timeout_s
+        if at is None or limit is None:
+            return None
+        index, begun, flag = at
+        taken = time.monotonic() - begun
+        if taken > limit:
+            flag.set()
+        return index if taken > limit + GRACE_SECONDS else None
+
+    def next_look(self) -> float:
+        """Return the seconds to wait for the thread at most."""
+        at, limit = self.at, self._limits.timeout_s
+        if at is None or limit is None:
+            return STREAM_SECONDS
+        return min(STREAM_SECONDS, max(0.001, at[1] + limit - time.monotonic()))
 
 
 def answer_shard(
     jobs: Iterable[Job], ask: Simulate, *, careful: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool] = lambda: False, limits: Limits = Limits(),
 ) -> Iterator[tuple[Done, ...]]:
-    """Answer jobs in a row; yield the finished ones every 100 ms (careful: each one at once)."""
-    rows: list[Done] = []
-    handed_over = time.monotonic()
-    for job in jobs:
-        if stopped():
-            break
-        rows.append(answer(job, ask))
-        if careful or time.monotonic() - handed_over >= STREAM_SECONDS:
-            yield tuple(rows)
-            rows = []
-            handed_over = time.monotonic()
-    if rows:
-        yield tuple(rows)
+    """Answer jobs in a row; yield the finished ones every 100 ms (careful: each one at once).
+
+    Raises StuckError after the row of a job that neither ends nor listens.
+    """
+    bench = _Bench(jobs, ask, careful, limits, stopped)
+    thread = threading.Thread(target=bench.work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            bench.wake.wait(bench.next_look())
+            ended = bench.ended
+            bench.wake.clear()
+            if rows := bench.take():
+                yield rows
+            if ended:
+                break
+            stuck = bench.overdue()
+            if stuck is not None:
+                yield (Done(stuck, error=f"timeout: more than {limits.timeout_s:g} s, and it "
+                            "could not be ended", wall_s=limits.timeout_s or 0.0),)
+                raise StuckError(stuck)
+        thread.join()
+        if bench.trouble is not None:
+            raise bench.trouble
+    finally:
+        bench.left = True
 
 
 class Shard:
@@ -147,26 +274,39 @@ class Shard:
 class Backlog:
     """The jobs nobody has been given yet, and what a second per unit of weight has come to.
 
+    ``jobs`` may be a sequence that makes each when it is asked for, if it has their ``weights``.
     Where batches do not survive their worker, ``careful_jobs`` is 1: one suspect a shard. A job is
     blamed when ``deaths_max`` workers have died over it; one may be killed by something else.
     """
 
-    def __init__(self, jobs: Iterable[Job], workers: int, *,
+    def __init__(self, jobs: Sequence[Job], workers: int, *,
                  careful_jobs: int = CAREFUL_JOBS_MAX, deaths_max: int = 2) -> None:
         self._careful_jobs = careful_jobs
         self._deaths_max = deaths_max
         self._deaths: dict[int, int] = {}
-        self._waiting = deque(sorted(jobs, key=lambda job: (-job.weight, job.index)))
+        self._jobs = jobs
+        weights = getattr(jobs, "weights", None)
+        if weights is None:
+            weights = array("d", (job.weight for job in jobs))
+        self._order = array("Q", sorted(range(len(jobs)), key=lambda at: (-weights[at], at)))
+        self._next = 0
+        self._weight = weights
+        self._back: deque[Job] = deque()
         self._careful: deque[tuple[Job, ...]] = deque()
-        self._weights = {job.index: job.weight for job in self._waiting}
-        self._left = sum(job.weight for job in self._waiting)
+        self._out: dict[int, float] = {}
+        self._left = sum(weights)
         self._workers = workers
         self._seen_s = 0.0
         self._seen_weight = 0.0
         self._losses: dict[int, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._careful)
+        return bool(self._careful or self._back) or self._next < len(self._order)
+
+    def seconds_left(self) -> float | None:
+        """Return the predicted seconds of one worker for what nobody has been given; None at first.
+        """
+        return self._left * self._seen_s / self._seen_weight if self._seen_weight > 0 else None
 
     def _shard_seconds(self, seconds_per_weight: float) -> float:
         share = self._left * seconds_per_weight / (SHARDS_PER_WORKER * self._workers)
@@ -180,26 +320,45 @@ class Backlog:
         if self._seen_weight > 0:
             rate = self._seen_s / self._seen_weight
             room = self._shard_seconds(rate) - jobs[0].weight * rate
-            while self._waiting and room >= self._waiting[0].weight * rate:
+            while (weight := self._peek()) is not None and room >= weight * rate:
                 jobs.append(self._pop())
-                room -= jobs[-1].weight * rate
+                room -= weight * rate
         return Shard(jobs, careful=False)
 
+    def _peek(self) -> float | None:
+        """Return the weight of the next job."""
+        if self._back:
+            return self._back[0].weight
+        if self._next < len(self._order):
+            return float(self._weight[self._order[self._next]])
+        return None
+
     def _pop(self) -> Job:
-        job = self._waiting.popleft()
+        if self._back:
+            job = self._back.popleft()
+        else:
+            job = self._jobs[self._order[self._next]]
+            self._next += 1
         self._left -= job.weight
+        self._out[job.index] = job.weight
         return job
 
     def _push(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
-            self._waiting.appendleft(job)
+            self._back.appendleft(job)
             self._left += job.weight
 
     def learn(self, rows: Iterable[Done]) -> None:
         """Note what finished jobs cost."""
         for row in rows:
-            self._seen_s += row.wall_s
-            self._seen_weight += self._weights[row.index]
+            weight = self._out.pop(row.index, None)
+            if weight is not None:
+                self._seen_s += row.wall_s
+                self._seen_weight += weight
+
+    def give_back(self, shard: Shard) -> None:
+        """Take back what a worker did not come to, nobody's fault."""
+        self._push(reversed([job for job in shard.jobs if job.index in shard.pending]))
 
     def worker_died(self, shard: Shard, how: str) -> tuple[Done, ...]:
         """Take back what a dead worker left; return the culprit if there is no doubt."""

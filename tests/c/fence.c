@@ -19,33 +19,32 @@ struct counts { uint64_t full, addr, asid, addr_asid, firmware, firmware_full, r
 
 static const struct {
     const char *name;
-    struct fence_extent extent;        /* va, pages, threshold, ASID, by ASID, firmware */
+    struct fence_extent extent;        /* va, pages, threshold, by ASID, firmware */
     struct counts want;
     uint64_t cycles;
     bool drops_first, drops_last;      /* the page at VA, and the 65th from there */
 } rows[] = {
-    {"everything", {0, 0, 64, 1, false, false}, {.full = 1, .requests = 1}, 1003, true, true},
-    {"one page", {VA, 1, 64, 1, false, false}, {.addr = 1, .requests = 1}, 13, true, false},
-    {"two pages", {VA, 2, 64, 1, false, false}, {.addr = 2, .requests = 2}, 26, true, false},
-    {"64 pages, the threshold", {VA, 64, 64, 1, false, false}, {.addr = 64, .requests = 64}, 832,
+    {"everything", {0, 0, 64, false, false}, {.full = 1, .requests = 1}, 1003, true, true},
+    {"one page", {VA, 1, 64, false, false}, {.addr = 1, .requests = 1}, 13, true, false},
+    {"two pages", {VA, 2, 64, false, false}, {.addr = 2, .requests = 2}, 26, true, false},
+    {"64 pages, the threshold", {VA, 64, 64, false, false}, {.addr = 64, .requests = 64}, 832,
      true, false},
-    {"65 pages: one full fence", {VA, 65, 64, 1, false, false}, {.full = 1, .requests = 1}, 1003,
+    {"65 pages: one full fence", {VA, 65, 64, false, false}, {.full = 1, .requests = 1}, 1003,
      true, true},
-    {"65 pages, no threshold", {VA, 65, UINT32_MAX, 1, false, false}, {.addr = 65, .requests = 65},
+    {"65 pages, no threshold", {VA, 65, UINT32_MAX, false, false}, {.addr = 65, .requests = 65},
      845, true, true},
-    {"one page, threshold 0", {VA, 1, 0, 1, false, false}, {.full = 1, .requests = 1}, 1003, true,
+    {"one page, threshold 0", {VA, 1, 0, false, false}, {.full = 1, .requests = 1}, 1003, true,
      true},
-    {"another page", {VA + 4096, 1, 64, 1, false, false}, {.addr = 1, .requests = 1}, 13, false,
+    {"another page", {VA + 4096, 1, 64, false, false}, {.addr = 1, .requests = 1}, 13, false,
      false},
-    {"an ASID", {0, 0, 64, 1, true, false}, {.asid = 1, .requests = 1}, 503, true, true},
-    {"a page of an ASID", {VA, 1, 64, 1, true, false}, {.addr_asid = 1, .requests = 1}, 13, true,
+    {"an ASID", {0, 0, 64, true, false}, {.asid = 1, .requests = 1}, 503, true, true},
+    {"a page of an ASID", {VA, 1, 64, true, false}, {.addr_asid = 1, .requests = 1}, 13, true,
      false},
-    {"65 pages of an ASID", {VA, 65, 64, 1, true, false}, {.asid = 1, .requests = 1}, 503, true,
+    {"65 pages of an ASID", {VA, 65, 64, true, false}, {.asid = 1, .requests = 1}, 503, true,
      true},
-    {"firmware, everything", {0, 0, 64, 1, false, true}, {.firmware = 1, .firmware_full = 1}, 1003,
+    {"firmware, everything", {0, 0, 64, false, true}, {.firmware = 1, .firmware_full = 1}, 1003,
      true, true},
-    {"firmware, three pages", {VA, 3, UINT32_MAX, 1, false, true}, {.firmware = 3}, 39, true,
-     false},
+    {"firmware, three pages", {VA, 3, UINT32_MAX, false, true}, {.firmware = 3}, 39, true, false},
 };
 
 static const struct { const char *name; enum origin origin; enum fence_cause want; } causes[] = {
@@ -53,8 +52,6 @@ static const struct { const char *name; enum origin origin; enum fence_cause wan
     {"a kernel fault", ORIGIN_FAULT, FENCE_FOR_LAZY}, {"a user fault", ORIGIN_USER, FENCE_FOR_USER},
     {"a purge", ORIGIN_PURGE, FENCE_FOR_PURGE},
 };
-
-static const struct world world;        /* stores drain at once */
 
 struct scene { struct hart hart; struct pagetable pt; struct arena arena; };
 
@@ -68,7 +65,7 @@ static void make(struct scene *scene)
 /* The answer to a load; it fills the TLB. */
 static struct mmu_answer load(struct scene *scene, uint64_t va)
 {
-    struct mmu_request request = {.va = va, .asid = MM_OWN_ASID, .access = CSIM_LOAD};
+    struct mmu_request request = {.va = va, .asid = FENCE_USER_ASID, .access = CSIM_LOAD};
     (void)mmu_begin(&scene->hart.mmu, &request);
     while (scene->hart.mmu.walking)
         (void)mmu_step(&scene->hart.mmu, &scene->pt, 1000);
@@ -104,7 +101,7 @@ static void check_rows(struct table *table)
         struct scene *scene = open_scene();
         const struct csim_counters *got = &scene->hart.counters;
         const char *name = rows[i].name;
-        uint64_t cycles = fence_execute(&world, &scene->hart, rows[i].extent, ORIGIN_MAP);
+        uint64_t cycles = fence_execute(&scene->hart, rows[i].extent, ORIGIN_MAP);
         table->rows++;
         table_want(table, name, "cycles", cycles, rows[i].cycles);
         table_want(table, name, "full", got->fences_full, rows[i].want.full);
@@ -127,7 +124,7 @@ static void check_causes(struct table *table)
     for (size_t i = 0; i < ROWS(causes); i++) {
         struct scene *scene = open_scene();
         struct fence_extent everything = {.pages = 0};
-        (void)fence_execute(&world, &scene->hart, everything, causes[i].origin);
+        (void)fence_execute(&scene->hart, everything, causes[i].origin);
         table->rows++;
         table_want(table, causes[i].name, "refill for", load(scene, VA).refill_for,
                    causes[i].want);

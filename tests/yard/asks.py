@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pysim.counters import BY_NAME
 from pysim.engine import HISTOGRAMS, Question, Result
+from pysim.errors import StoppedError
+from sweeps.executors.shard import stop_flag
 
 
 def question(number: int, order: str = "") -> Question:
@@ -36,6 +38,17 @@ def obey(asked: Question) -> bytes:
         os.kill(os.getpid(), signal.SIGSEGV)
     elif order == "exit":
         os._exit(int(argument))
+    elif order == "sleep":   # does not listen to anybody
+        time.sleep(float(argument))
+    elif order == "listen":   # for ever, but ends when it is told to
+        flag = stop_flag()
+        assert flag is not None
+        while not flag.is_set():
+            time.sleep(0.005)
+        raise StoppedError("told to stop")
+    elif order == "hoard":
+        kept = bytearray(int(argument) << 20)
+        del kept
     elif order == "raise":
         raise ValueError(argument)
     elif order == "once":   # crash the first time only: a machine's fault, not the job's
@@ -46,6 +59,12 @@ def obey(asked: Question) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.001)
     return hashing(asked)
+
+
+def who(asked: Question) -> bytes:
+    """Answer with the worker's process number."""
+    obey(asked)
+    return str(os.getpid()).encode()
 
 
 def fabricate(asked: Question) -> bytes:

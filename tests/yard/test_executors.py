@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import asks
 import pytest
 
+from pysim.scenario import build, lower
 from sweeps.executors.local import Processes, Threads
-from sweeps.executors.shard import Backlog, Batch, Done, Executor, Job, Shard, Stop
+from sweeps.executors.shard import (
+    Backlog,
+    Batch,
+    Done,
+    Executor,
+    Job,
+    Limits,
+    Shard,
+    Stop,
+    answer_shard,
+)
 
 
 def jobs_of(count: int, orders: dict[int, str] | None = None) -> list[Job]:
@@ -151,3 +165,115 @@ def test_a_job_is_blamed_for_so_many_deaths_and_no_fewer(deaths: int) -> None:
         rows = backlog.worker_died(backlog.next_shard(), "died")
         assert len(rows) == (death == deaths)
     assert not backlog
+
+
+# ---- limits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [Processes, Threads])
+def test_a_job_past_its_time_is_named_and_costs_nothing_else(make: Callable[..., Executor]) -> None:
+    """One listens and is ended, one does not and is given up with its worker."""
+    jobs = jobs_of(60, {5: "listen", 30: "sleep 30"})
+    began = time.monotonic()
+    found = collect(make(2, asks.obey, limits=Limits(timeout_s=0.3))(jobs, stop=Stop()))
+    assert time.monotonic() - began < 20
+    failed = {index: row.error for index, row in found.items() if row.error}
+    assert failed == {5: "timeout: more than 0.3 s",
+                      30: "timeout: more than 0.3 s, and it could not be ended"}
+    rest = {index: row.record for index, row in found.items() if not row.error}
+    assert rest == {i: record for i, record in want(jobs).items() if i not in failed}
+
+
+def test_the_engine_listens() -> None:
+    """A run of half a minute, ended after a quarter of a second."""
+    asked = lower(build({"policy": "mark-7.2", "machine": "sg2042", "harts": 64,
+                         "workload": {"inherit": "mixed", "duration_ms": 300}}))
+    limits = Limits(timeout_s=0.25)
+    (row,) = collect(Processes(1, limits=limits)([Job(0, asked)], stop=Stop())).values()
+    assert row.error == "timeout: more than 0.25 s"
+    assert row.wall_s < 5
+
+
+def test_a_job_that_takes_too_much_memory_is_named_and_costs_nothing_else() -> None:
+    jobs = jobs_of(40, {7: "hoard 300", 8: "hoard 20"})
+    found = collect(Processes(2, asks.obey, limits=Limits(memory_mib=100))(jobs, stop=Stop()))
+    assert {index: row.error for index, row in found.items() if row.error} == {
+        7: "MemoryError (limit 100 MiB)"}
+    assert all(row.peak_kib > 1000 for row in found.values() if not row.error)
+    free = collect(Processes(1, asks.obey)(jobs, stop=Stop()))
+    assert not [row for row in free.values() if row.error]
+
+
+def test_the_engine_is_refused_memory_in_its_own_words() -> None:
+    asked = lower(build({"policy": "mark-7.2", "machine": "sg2042", "harts": 64,
+                         "workload": {"inherit": "mixed", "duration_ms": 100}}))
+    (row,) = collect(Processes(1, limits=Limits(memory_mib=1))([Job(0, asked)], stop=Stop())
+                     ).values()
+    assert "memory" in row.error.lower(), row.error
+
+
+def test_what_is_finished_is_handed_over_in_the_middle_of_a_long_job() -> None:
+    jobs = [Job(0, asks.question(0)), Job(1, asks.question(1, "sleep 0.5"))]
+    begun = time.monotonic()
+    seen = [(time.monotonic() - begun, [row.index for row in rows])
+            for rows in answer_shard(jobs, asks.obey)]
+    assert [index for _, rows in seen for index in rows] == [0, 1]
+    assert seen[0][0] < 0.4, "not after the long one"
+
+
+def test_a_second_stop_leaves_at_once() -> None:
+    jobs, stop = jobs_of(40, dict.fromkeys(range(40), "sleep 5")), Stop()
+    began = time.monotonic()
+    threading.Timer(0.8, lambda: setattr(stop, "level", 2)).start()
+    assert collect(Processes(2, asks.obey)(jobs, stop=stop)) == {}
+    assert time.monotonic() - began < 4
+
+
+def test_little_work_is_left_to_one_worker_and_much_to_all() -> None:
+    few = {row.record for row in collect(Processes(4, asks.who)(jobs_of(10), stop=Stop())).values()}
+    assert len(few) == 1
+    slow = jobs_of(40, dict.fromkeys(range(40), "sleep 0.05"))
+    many = {row.record for row in collect(Processes(4, asks.who)(slow, stop=Stop())).values()}
+    assert len(many) == 4
+
+
+class Made(Sequence[Job]):
+    """Jobs that count how many of them were made."""
+
+    def __init__(self, count: int) -> None:
+        self.weights = [1.0] * count
+        self.made = 0
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, index: int) -> Job:  # type: ignore[override]
+        self.made += 1
+        return Job(index, asks.question(index))
+
+
+def test_jobs_are_made_when_they_are_handed_out() -> None:
+    jobs = Made(100_000)
+    backlog = Backlog(jobs, workers=2)
+    assert jobs.made == 0
+    shard = backlog.next_shard()
+    backlog.learn([Done(shard.jobs[0].index, b"x", wall_s=0.001)])
+    backlog.next_shard()
+    assert jobs.made < 1100
+
+
+def test_a_node_needs_the_engine_and_nothing_else() -> None:
+    """The shard function and the engine import nothing but cffi: nodes need no more than that."""
+    code = (
+        "import sys\n"
+        "import sweeps.executors.ray, sweeps.executors.shard\n"
+        "known = set(sys.stdlib_module_names) | {'pysim', 'sweeps', 'cffi', '_cffi_backend'}\n"
+        "print(sorted({name.partition('.')[0] for name, module in sys.modules.items()\n"
+        "              if getattr(module, '__file__', None)} - known))\n")
+    before = subprocess.run([sys.executable, "-c", "import sys; print(sorted({n.partition('.')[0] "
+                             "for n, m in sys.modules.items() if getattr(m, '__file__', None)} - "
+                             "set(sys.stdlib_module_names)))"], text=True, capture_output=True,
+                            check=True)
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    extra = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(before.stdout))
+    assert extra <= {"__main__"}, extra
