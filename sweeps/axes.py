@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -220,13 +220,7 @@ def complaints(error: ValidationError, given: Any, model: type[BaseModel],
         path = [str(part) for part in one["loc"]]
         key = ".".join([prefix, *path] if prefix else path)
         if one["type"] == "extra_forbidden":
-            inner = model
-            for part in path[:-1]:
-                annotation = inner.model_fields[part].annotation if part in inner.model_fields \
-                    else None
-                inner = annotation if isinstance(annotation, type) else inner
-            fields = [f.alias or name for name, f in inner.model_fields.items()
-                      if not f.exclude]
+            fields = _fields_at(model, path[:-1])
             yield InputError("", key, f"unknown key; valid: {', '.join(fields)}", got=path[-1],
                              nearest=fields)
         elif one["type"] == "missing":
@@ -236,6 +230,16 @@ def complaints(error: ValidationError, given: Any, model: type[BaseModel],
         else:
             reason = one["msg"][:1].lower() + one["msg"][1:]
             yield InputError("", key, f"{reason}, got {one['input']!r}")
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Return the keys of the table at a path of a model."""
+    for part in path:
+        said = model.model_fields[part].annotation if part in model.model_fields else None
+        for one in (said, *get_args(said)):   # X, or X | None
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                model = one
+    return [field.alias or name for name, field in model.model_fields.items() if not field.exclude]
 
 
 def _joint_value(name: str, number: int, given: Mapping[str, Any]) -> Value:

@@ -2,8 +2,8 @@
 
 Imports stand inside the commands, so that `fencelab --help` answers at once. Results go to standard
 output, everything else to standard error. Exit status: 0 done, 1 some configurations failed or a
-validation did not hold, 2 bad input (one line says where, key and reason), 130 interrupted with
-everything finished kept.
+validation did not hold, 2 bad input (one line says where, key and reason), 3 a comparison found a
+regression, 4 nothing was measured, 130 interrupted with everything finished kept.
 """
 
 from __future__ import annotations
@@ -20,18 +20,13 @@ import click
 from pysim.errors import FencelabError
 from sweeps.cli_check import check
 from sweeps.cli_parts import F, Nearest, formatted
+from sweeps.cli_sweep import answer, schema, sweep
 from sweeps.cli_validate import validate
 
 if TYPE_CHECKING:
     from pysim.scenario import Scenario
-    from sweeps.executors.shard import Executor
-    from sweeps.grid import Point, Sweep
-    from sweeps.metrics import Row
-    from sweeps.run import Outcome
     from sweeps.tables import Table
 
-EXECUTORS: Final = ("processes", "threads", "ray")
-STORE: Final = "fencelab.db"
 
 def _scenario_options(command: F) -> F:
     """Give a command the options that make a scenario, the policy left out."""
@@ -143,7 +138,7 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
         base=base | {"workload": workload})
     points = grid.expand(asked)
     with TemporaryDirectory(prefix="fencelab-") as folder:
-        outcome, rows = _answer(asked, points, Threads(), Path(folder) / "replay.db", kept=False)
+        outcome, rows = answer(asked, points, Threads(), Path(folder) / "replay.db", kept=False)
     if outcome.missing:
         return outcome.exit_status
     scenario = points[0].scenario
@@ -204,81 +199,10 @@ def footprint(form: str, machine: str, plot: str | None, reads: int, seed: int, 
     return 0
 
 
-# ---- many runs --------------------------------------------------------------------------------
+# ---- commands of their own files ---------------------------------------------------------------
 
-
-@cli.command()
-@click.argument("name", metavar="NAME|FILE.toml")
-@click.option("--executor", type=click.Choice(EXECUTORS), default="processes", show_default=True)
-@click.option("--address", help="ray: local, HOST:PORT or ray://HOST:PORT.")
-@click.option("--workers", type=click.IntRange(min=1), help="Default: every core there is.")
-@click.option("--store", default=STORE, show_default=True, type=click.Path(dir_okay=False),
-              help="Where records are kept; running again computes only what is missing.")
-@click.option("--seeds", type=click.IntRange(1, 10_000), help="Replicates instead of the file's.")
-@formatted
-def sweep(form: str, name: str, executor: str, address: str | None, workers: int | None,
-          store: str, seeds: int | None) -> int:
-    """Many runs, kept in a store: a sweep file asks, tables answer."""
-    from sweeps import grid, metrics
-
-    asked = grid.load(name)
-    points = grid.expand(asked, seeds)
-    outcome, rows = _answer(asked, points, _executor(executor, address, workers), Path(store))
-    if not outcome.missing:
-        shown = asked.report.metrics or metrics.DEFAULT
-        _show_sweep(asked, list(points[0].coordinates), rows, shown, outcome, form)
-    return outcome.exit_status
-
-
-def _answer(asked: Sweep, points: Sequence[Point], executor: Executor,
-            store: Path, *, kept: bool = True) -> tuple[Outcome, list[Row]]:
-    """Compute what the store lacks, say so, and reduce what it then has."""
-    from pysim.scenario import lower
-    from sweeps import metrics
-    from sweeps import run as runs
-    from sweeps.executors.shard import Stop
-    from sweeps.store import Store
-
-    stop = Stop()
-    with runs.interruptible(stop):
-        planned = runs.plan([point.scenario for point in points], lower, stop=stop)
-        with Store(store, write=True) as opened:
-            outcome = runs.run(planned, opened, executor, stop=stop)
-            if kept:
-                runs.say(outcome, planned, store)
-            else:
-                runs.say_failures(outcome, planned)
-            rows = metrics.of_points(points, outcome.keys, opened.result,
-                                     asked.report.metrics or metrics.DEFAULT,
-                                     rows=asked.report.rows, baseline=asked.report.baseline)
-    return outcome, rows
-
-
-def _show_sweep(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequence[str],
-                outcome: Outcome, form: str) -> None:
-    """Print a sweep's answer: tables for people, one line per point for programs."""
-    from sweeps import tables
-
-    if form in ("csv", "json"):
-        head = {"question": asked.question, "computed": outcome.computed,
-                "stored": outcome.stored, "failed": len(outcome.failed)}
-        click.echo(tables.render([tables.tidy(axes, rows, shown)], form, head))
-        return
-    click.echo(f"{asked.question}\n")
-    click.echo(tables.render(tables.of_sweep(asked.report, axes, rows, shown), form))
-
-
-def _executor(name: str, address: str | None, workers: int | None) -> Executor:
-    """Return the executor of that name; only `ray` takes an address."""
-    if address is not None and name != "ray":
-        raise click.UsageError(f"--address is for --executor ray, not for {name}")
-    if name == "ray":
-        from sweeps.executors.ray import Ray
-        return Ray(address, workers)
-    from sweeps.executors import local
-    return local.Threads(workers) if name == "threads" else local.Processes(workers)
-
-
+cli.add_command(sweep)
+cli.add_command(schema)
 cli.add_command(check)
 cli.add_command(validate)
 

@@ -351,7 +351,7 @@ def expand(sweep: Sweep, seeds: int | None = None) -> Points:
 
     Nothing is made before it is asked for. Raises SweepError with every complaint there is.
     """
-    places = sweep.places
+    places = sweep.places if sweep.places.wrote else Places(sweep.where)
     errors: list[InputError] = []
     groups = list(_groups(sweep, errors))
     for key in sweep.base:
@@ -415,7 +415,8 @@ def _filters(sweep: Sweep, groups: Sequence[Group], known: Mapping[str, list[Lab
              errors: list[InputError]) -> Iterator[tuple[Condition, bool]]:
     """Yield conditions with what they must come to; complain of names nobody has."""
     given = {**dict.fromkeys(sweep.base), **known}
-    for key, tables, wanted in (("exclude", sweep.exclude, False), ("require", sweep.require, True)):
+    for key, tables, wanted in (("exclude", sweep.exclude, False),
+                                ("require", sweep.require, True)):
         for number, table in enumerate(tables):
             try:
                 condition = Condition.read(table, f"{key}[{number}]")

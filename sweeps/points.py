@@ -68,7 +68,7 @@ def _depth(path: str) -> int:
 
 
 def _ours(path: str, key: str) -> bool:
-    """Tell whether a path belongs to a field judged alone, or (\"\") to the rest."""
+    """Tell whether a path belongs to a field judged alone, or (empty) to the rest."""
     first = path.partition(".")[0]
     return first == key if key else first not in _ALONE
 
@@ -102,7 +102,7 @@ class Cells:
         return found
 
     def _touching(self, key: str) -> tuple[int, ...]:
-        """Return the groups that set one of the fields judged alone, or (\"\") any other."""
+        """Return the groups that set one of the fields judged alone, or (empty) any other."""
         return tuple(
             number for number, group in enumerate(self._groups)
             if any(_ours(path, key) for row in group.rows for value in row for path in value.sets))
@@ -188,7 +188,7 @@ class Cells:
         values.setdefault("harts", harts)
         try:
             return scenarios.build(_SAMPLE | {"policy": None} | values, "")
-        except InputError as error:
+        except InputError:
             if "policy" not in values:
                 raise InputError("", "policy", "is not given") from None
             raise

@@ -1,73 +1,93 @@
 """Plan, minus what is stored, through an executor, into the store.
 
-``run`` lowers every scenario to its question, asks the store which keys it has, hands the rest to
-an executor and keeps what comes back as it comes. A job that fails is noted and the rest goes on;
-Ctrl-C drains what is under way; a store that refuses ends everything. Running again is resuming:
-there is no other state than the store.
+``plan`` finds the key of every scenario's question; ``run`` asks the store which keys it has, hands
+the rest to an executor, each lowered only when its turn comes, and keeps what comes back as it
+comes. A job that fails is noted with the command that meets it again, and the rest goes on; Ctrl-C
+drains what is under way; a store that refuses ends everything. Running again is resuming: there is
+no other state than the store. A question that failed is not asked again unless that is asked for.
 
-Left out: what the results mean (tables.py), and how jobs are spread (executors).
+Left out: what the results mean (tables.py), how jobs are spread (executors), how many replicates
+are enough (search.py).
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from pysim import engine
 from pysim.errors import InputError
 from sweeps.executors.shard import Batch, Executor, ExecutorError, Job, Stop, complaint
+from sweeps.points import SweepError
+from sweeps.progress import Bar, Watcher
 from sweeps.store import Failure, Provenance, Store, key_of_text
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from pysim.engine import Question
     from pysim.scenario import Scenario
 
-QUIET_SECONDS: Final = 10.0
-"""Off a terminal, progress is one line at most this often."""
 FAILURES_SHOWN: Final = 10
+NOTHING_MEASURED: Final = 4
+_REPLAY_MS: Final = 10.0   # assumed: what a recording weighs beside a drawn workload of so long
 
 Lower = Callable[["Scenario"], "Question"]
+"""Lowers a scenario; one with a method ``key`` finds keys without making questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Scenarios with the keys of their questions; ``refused`` are those that have no question."""
+    """Scenarios with the keys of their questions.
 
-    scenarios: tuple[Scenario, ...]
-    keys: tuple[str, ...]
-    questions: dict[str, Question]
+    ``first`` is where each question is asked first; ``weights`` predict the cost of every scenario
+    in one unit; ``refused`` are those that have no question.
+    """
+
+    scenarios: Sequence[Scenario]
+    keys: Sequence[str]
+    first: dict[str, int]
+    weights: Sequence[float]
     refused: tuple[Failure, ...]
+    lower: Lower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to; ``keys`` are in the order of the scenarios."""
+    """What a run came to; ``keys`` are in the order of the scenarios.
 
-    keys: tuple[str, ...]
+    ``failed`` holds those that failed now and those that failed earlier (``failed_before`` many)
+    and were not asked again. ``cpu_s`` is the engine's processor time.
+    """
+
+    keys: Sequence[str]
     computed: int
     stored: int
     failed: tuple[Failure, ...]
     missing: int
+    failed_before: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
 
     @property
     def exit_status(self) -> int:
-        """0 all there, 1 some failed, 130 interrupted."""
+        """0 all there, 1 some failed, 4 nothing measured, 130 interrupted."""
         if self.missing:
             return 130
+        if not self.computed and not self.stored:
+            return NOTHING_MEASURED
         return 1 if self.failed else 0
 
 
@@ -85,64 +105,100 @@ def describe(scenario: Scenario) -> str:
 
 
 def plan(scenarios: Sequence[Scenario], lower: Lower, *, stop: Stop) -> Plan:
-    """Lower every scenario. Equal parts of questions are kept once.
+    """Find the key of every scenario's question.
 
-    Raises InputError for bad input, KeyboardInterrupt when stopped; whatever else lowering raises
-    is that scenario's own failure.
+    Raises InputError or SweepError for bad input, KeyboardInterrupt when stopped; whatever else
+    lowering raises is that scenario's own failure.
     """
-    parts: dict[bytes, bytes] = {}
-    questions: dict[str, Question] = {}
-    keys, refused = [], []
+    key_of: Callable[[Scenario], str] = getattr(lower, "key", lambda one: lower(one).key)
+    keys: list[str] = []
+    first: dict[str, int] = {}
+    weights = array("d")
+    refused: list[Failure] = []
+    complaints: dict[str, None] = {}
     with Bar("planning", len(scenarios)) as bar:
         for scenario in scenarios:
             if stop:
                 raise KeyboardInterrupt
             try:
-                question = _shared(lower(scenario), parts)
-                key = question.key
-                questions.setdefault(key, question)
-            except InputError:
-                raise
+                key = key_of(scenario)
+                first.setdefault(key, len(keys))
+            except InputError as problem:
+                complaints[str(problem)] = None
+                key = ""
             except Exception as problem:
                 text = canonical(scenario)
                 key = key_of_text(text)
-                refused.append(Failure(key=key, scenario=text,
-                                       error=complaint(problem)))
+                refused.append(Failure(key=key, scenario=text, error=complaint(problem)))
             keys.append(key)
+            weights.append(_weight(scenario))
             bar.update(1, 0)
-    return Plan(scenarios=tuple(scenarios), keys=tuple(keys), questions=questions,
-                refused=tuple(refused))
+    if complaints:
+        raise SweepError(list(complaints))
+    return Plan(scenarios=scenarios, keys=keys, first=first, weights=weights,
+                refused=tuple(refused), lower=lower)
 
 
-def _shared(question: Question, parts: dict[bytes, bytes]) -> Question:
-    """Return the question with its larger parts replaced by equal ones seen before."""
-    items = parts.setdefault(question.items, question.items)
-    gates = parts.setdefault(question.gates, question.gates)
-    return engine.Question(params=question.params, header=question.header, ops=question.ops,
-                           items=items, gates=gates)
+class Todo(Sequence[Job]):
+    """The jobs of a plan that are left to do, each made when it is asked for."""
+
+    def __init__(self, planned: Plan, keys: Sequence[str]) -> None:
+        self._planned = planned
+        self._at = array("Q", (planned.first[key] for key in keys))
+        self.weights = array("d", (planned.weights[at] for at in self._at))
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, index: int) -> Job:  # type: ignore[override]
+        at = self._at[index]
+        question = self._planned.lower(self._planned.scenarios[at])
+        return Job(at, question, weight=self.weights[index])
 
 
-def run(planned: Plan, store: Store, executor: Executor, *, stop: Stop) -> Outcome:
+def run(planned: Plan, store: Store, executor: Executor, *, stop: Stop,
+        retry_failed: bool = True, watch: Watcher | None = None) -> Outcome:
     """Compute what the store lacks. Raises StoreError when the store refuses."""
-    at = {key: number for number, key in reversed(list(enumerate(planned.keys)))}
-    known = store.known(planned.questions)
-    store.label((key, canonical(scenario))
-                for key, scenario in zip(planned.keys, planned.scenarios, strict=True)
-                if key in planned.questions)
+    began = time.monotonic()
+    known = store.known(planned.first)
+    before = {} if retry_failed else {
+        failure.key: failure for failure in store.failures(planned.first)
+        if failure.key not in known}
+    store.label((key, planned.scenarios[at]) for at, key in enumerate(planned.keys) if key in known)
     for failure in planned.refused:
         store.fail(failure, platform.node())
-    jobs = [Job(at[key], question, weight=_weight(planned.scenarios[at[key]]))
-            for key, question in planned.questions.items() if key not in known]
+    jobs = Todo(planned, [key for key in planned.first if key not in known and key not in before])
+    twins = _twins(planned)
     failed: list[Failure] = []
-    back = 0
-    with Bar("running", len(jobs)) as bar:
-        for batch in executor(jobs, stop=stop) if jobs else ():
-            failures = _keep(batch, planned, store)
+    back, cpu_s = 0, 0.0
+    with Bar("running", len(jobs), stored=len(known), watch=watch) as bar:
+        for batch in executor(jobs, stop=stop) if len(jobs) else ():
+            failures = _keep(batch, planned, store, twins, watch)
             failed += failures
             back += len(batch.rows)
+            cpu_s += sum(row.cpu_s for row in batch.rows)
             bar.update(len(batch.rows), len(failures))
     return Outcome(keys=planned.keys, computed=back - len(failed), stored=len(known),
-                   failed=(*planned.refused, *failed), missing=len(jobs) - back)
+                   failed=(*planned.refused, *failed, *before.values()), missing=len(jobs) - back,
+                   failed_before=len(before), wall_s=time.monotonic() - began, cpu_s=cpu_s)
+
+
+def added(one: Outcome, more: Outcome) -> Outcome:
+    """Return what two rounds came to; what the first computed is stored for the second."""
+    return replace(more, computed=one.computed + more.computed, stored=one.stored,
+                   failed=tuple({f.key: f for f in (*one.failed, *more.failed)}.values()),
+                   failed_before=one.failed_before, wall_s=one.wall_s + more.wall_s,
+                   cpu_s=one.cpu_s + more.cpu_s)
+
+
+def _twins(planned: Plan) -> dict[str, list[int]]:
+    """Return the further scenarios of questions that are asked more than once."""
+    found: dict[str, list[int]] = {}
+    if len(planned.first) + len(planned.refused) < len(planned.keys):
+        for at, key in enumerate(planned.keys):
+            if planned.first.get(key, at) != at:
+                found.setdefault(key, []).append(at)
+    return found
 
 
 def say(outcome: Outcome, planned: Plan, store: Path) -> None:
@@ -150,42 +206,92 @@ def say(outcome: Outcome, planned: Plan, store: Path) -> None:
     print(f"{outcome.computed} computed, {outcome.stored} stored in {store}", file=sys.stderr)
     say_failures(outcome, planned)
     if len(outcome.failed) > FAILURES_SHOWN:
-        print(f"all of them: table `failures` of {store}", file=sys.stderr)
+        print(f"all of them: fencelab store ls --failures --store {store}", file=sys.stderr)
+    if outcome.failed_before:
+        print(f"{outcome.failed_before} failed earlier and were not asked again; "
+              "--retry-failed does", file=sys.stderr)
     if outcome.missing:
         print(f"interrupted: {outcome.missing} are missing; run the same command again to go on",
               file=sys.stderr)
 
 
 def say_failures(outcome: Outcome, planned: Plan) -> None:
-    """Tell on standard error which scenarios failed, and in what error."""
-    named = dict(zip(planned.keys, planned.scenarios, strict=True))
+    """Tell on standard error which scenarios failed, in what error, and how to meet it again."""
     for failure in outcome.failed[:FAILURES_SHOWN]:
-        print(f"failed: {describe(named[failure.key])}: {failure.error}", file=sys.stderr)
+        at = planned.first.get(failure.key)
+        name = describe(planned.scenarios[at]) if at is not None else _named(failure)
+        print(f"failed: {name}: {failure.error}", file=sys.stderr)
+        if failure.reproducer:
+            print(f"        {failure.reproducer}", file=sys.stderr)
     if len(outcome.failed) > FAILURES_SHOWN:
         print(f"and {len(outcome.failed) - FAILURES_SHOWN} more", file=sys.stderr)
 
 
+def _named(failure: Failure) -> str:
+    """Return a failure's scenario in the words of ``describe``, from its canonical JSON."""
+    said = json.loads(failure.scenario)
+    return (f"{said['policy']} on {said['machine']['name']}, {said['harts']} harts, "
+            f"{said['workload']['name']}, replicate {said['replicate']}")
+
+
+def summary(outcome: Outcome, store: Path, status: int) -> dict[str, Any]:
+    """Return what a run came to as plain data, for the summary file."""
+    return {
+        "exit_status": status, "computed": outcome.computed, "stored": outcome.stored,
+        "failed": len(outcome.failed), "failed_before": outcome.failed_before,
+        "missing": outcome.missing, "wall_s": round(outcome.wall_s, 3),
+        "cpu_s": round(outcome.cpu_s, 3), "store": str(store), "command": command(),
+        "versions": json.loads(versions()), "host": platform.node(),
+        "failures": [{"key": one.key, "error": one.error, "scenario": _named(one),
+                      "reproducer": one.reproducer} for one in outcome.failed],
+    }
+
+
+def write_summary(said: dict[str, Any], path: Path) -> None:
+    """Write a summary whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(str(path), "", f"cannot be written: {error.strerror}") from error
+
+
 def _weight(scenario: Scenario) -> float:
     """Predict what a run costs: about as much as harts times simulated time."""
-    return float(scenario.harts)
+    return scenario.harts * (float(scenario.workload.duration_ms) or _REPLAY_MS)
 
 
-def _keep(batch: Batch, planned: Plan, store: Store) -> list[Failure]:
+def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]],
+          watch: Watcher | None) -> list[Failure]:
     """Put a batch into the store; return its failures."""
     if batch.build_id != engine.BUILD_ID:
         raise ExecutorError(f"{batch.host} answered with engine {batch.build_id[:12]}, this is "
                             f"{engine.BUILD_ID[:12]}: install the same build there")
     failures = []
     for row in batch.rows:
-        key = planned.keys[row.index]
+        key, scenario = planned.keys[row.index], planned.scenarios[row.index]
         if row.error:
-            scenario = canonical(planned.scenarios[row.index])
-            failures.append(Failure(key=key, scenario=scenario, error=row.error))
+            again = f"fencelab store rerun {key[:16]} --store {shlex.quote(str(store.path))}"
+            failures.append(Failure(key=key, scenario=canonical(scenario), error=row.error,
+                                    reproducer=again))
             store.fail(failures[-1], batch.host)
         else:
-            store.put(key, row.record, Provenance(versions=versions(), host=batch.host,
-                                                  wall_s=row.wall_s, cpu_s=row.cpu_s))
+            store.put(key, row.record, Provenance(
+                versions=versions(), host=batch.host, wall_s=row.wall_s, cpu_s=row.cpu_s,
+                peak_kib=row.peak_kib, command=command()), scenario)
+            if key in twins:
+                store.label((key, planned.scenarios[at]) for at in twins[key])
+        if watch is not None:
+            watch.take(scenario.policy, row.record)
     return failures
+
+
+@cache
+def command() -> str:
+    """Return the command line of this process, as one could type it."""
+    program, *arguments = sys.argv or ["python"]
+    return shlex.join([Path(program).name, *arguments])
 
 
 @cache
@@ -230,39 +336,3 @@ def interruptible(stop: Stop) -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM):
             back.callback(signal.signal, number, signal.signal(number, on_signal))
         yield
-
-
-class Bar:
-    """Progress: a tqdm bar on a terminal, elsewhere a line now and then. A context manager."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total = what, total
-        self._done = self._failed = 0
-        self._said = time.monotonic()
-        self._bar = _tqdm(what, total) if sys.stderr.isatty() and total else None
-
-    def update(self, jobs: int, failed: int) -> None:
-        """Take note of jobs that came back, and of how many of them failed."""
-        self._done += jobs
-        self._failed += failed
-        failed_text = f", {self._failed} failed" if self._failed else ""
-        if self._bar is not None:
-            self._bar.set_postfix_str(failed_text.removeprefix(", "), refresh=False)
-            self._bar.update(jobs)
-        elif time.monotonic() - self._said >= QUIET_SECONDS:
-            self._said = time.monotonic()
-            print(f"{self._what}: {self._done} of {self._total}{failed_text}", file=sys.stderr)
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _tqdm(what: str, total: int) -> tqdm[NoReturn]:
-    from tqdm import tqdm
-
-    tqdm.monitor_interval = 0   # no thread of its own
-    return tqdm(total=total, desc=what, unit="run", leave=False, dynamic_ncols=True)

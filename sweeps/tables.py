@@ -13,7 +13,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -48,6 +48,11 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+
+
+def noted(table: Table, note: str) -> Table:
+    """Return the table with one more note under it."""
+    return replace(table, notes=(*table.notes, note))
 
 
 # ---- numbers as people read them --------------------------------------------------------------

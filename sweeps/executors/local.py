@@ -15,6 +15,7 @@ in C takes the driver with it.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import queue
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Final
 
 from pysim import engine
 from sweeps.executors.shard import (
+    NO_LIMITS,
     Backlog,
     Batch,
     Done,
@@ -58,6 +60,7 @@ HIRE_SECONDS: Final = 0.1
 """Others are hired when the first has had nothing to say for so long."""
 SHARDS_PER_WORKER: Final = 2
 """One is worked at, the next is there already."""
+_READY: Final = "ready"
 _STUCK: Final = "stuck"
 
 
@@ -90,6 +93,7 @@ def _serve(pipe: Connection, ask: Simulate, limits: Limits) -> None:
     host = socket.gethostname()
     orders = _Orders(pipe)
     try:
+        pipe.send(_READY)
         for jobs, careful in orders:
             for rows in answer_shard(jobs, ask, careful=careful, limits=limits,
                                      stopped=lambda: orders.stopped):
@@ -129,6 +133,7 @@ class _Worker:
     process: ForkServerProcess
     pipe: Connection
     shards: deque[Shard]
+    ready_at: float | None = None
     told_to_stop: bool = False
 
 
@@ -136,7 +141,7 @@ class Processes:
     """A pool of processes; ``workers`` defaults to the cores this process may use."""
 
     def __init__(self, workers: int | None = None, ask: Simulate = simulate,
-                 limits: Limits = Limits()) -> None:
+                 limits: Limits = NO_LIMITS) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._ask = ask
         self._limits = limits
@@ -157,12 +162,11 @@ class Processes:
         """Yield batches as workers hand them over."""
         backlog = Backlog(jobs, self.workers)
         crew: list[_Worker] = [self._hire()] if len(jobs) else []
-        begun = time.monotonic()
         try:
             while (backlog and not stop) or any(worker.shards for worker in crew):
                 if stop.level > 1:
                     break
-                self._employ(crew, backlog, stop, time.monotonic() - begun)
+                self._employ(crew, backlog, stop)
                 busy = {worker.pipe: worker for worker in crew if worker.shards}
                 alone = len(crew) < min(self.workers, len(jobs)) and backlog
                 for ready in wait(list(busy), timeout=HIRE_SECONDS if alone else POLL_SECONDS):
@@ -179,7 +183,7 @@ class Processes:
                 worker.process.join()
                 worker.pipe.close()
 
-    def _employ(self, crew: list[_Worker], backlog: Backlog, stop: Stop, seconds: float) -> None:
+    def _employ(self, crew: list[_Worker], backlog: Backlog, stop: Stop) -> None:
         """Keep every worker in shards, hire when it is worth it, or tell all to stop."""
         if stop:
             for worker in crew:
@@ -189,7 +193,9 @@ class Processes:
                         worker.pipe.send(None)
             return
         expected = backlog.seconds_left()
-        much = seconds >= HIRE_SECONDS if expected is None else expected > SERIAL_SECONDS
+        began = min((worker.ready_at for worker in crew if worker.ready_at), default=math.inf)
+        much = time.monotonic() - began >= HIRE_SECONDS if expected is None \
+            else expected > SERIAL_SECONDS
         while backlog and len(crew) < (self.workers if much or not crew else 1):
             crew.append(self._hire())
         for depth in range(SHARDS_PER_WORKER):
@@ -208,7 +214,9 @@ class Processes:
         except (EOFError, OSError):
             yield from self._lost(worker, crew, backlog)
             return
-        if message == _STUCK:
+        if message == _READY:
+            worker.ready_at = time.monotonic()
+        elif message == _STUCK:
             worker.process.join()
             worker.pipe.close()
             crew.remove(worker)
@@ -252,7 +260,7 @@ class Threads:
     """Threads of this process; ``workers`` defaults to the cores this process may use."""
 
     def __init__(self, workers: int | None = None, ask: Simulate = simulate,
-                 limits: Limits = Limits()) -> None:
+                 limits: Limits = NO_LIMITS) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._ask = ask
         self._limits = Limits(timeout_s=limits.timeout_s)   # memory is the process's

@@ -23,6 +23,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,14 +32,17 @@ from pysim import engine
 from pysim.errors import InputError
 from sweeps.executors.shard import (
     CAREFUL_JOBS_MAX,
+    NO_LIMITS,
     Backlog,
     Batch,
     Done,
     ExecutorError,
     Job,
+    Limits,
     Shard,
     Simulate,
     Stop,
+    StuckError,
     answer_shard,
     simulate,
 )
@@ -49,6 +53,8 @@ DEATHS_MAX: Final = 3
 """Workers of a cluster also die for reasons of its own: a job is blamed for the third of them."""
 POLL_SECONDS: Final = 0.25
 REACH_SECONDS: Final = 5.0
+STUCK_SECONDS: Final = 1.0
+"""How long a worker that has a thread it cannot end stays to hand over its last answer."""
 PACKAGES: Final = ("pysim", "sweeps")
 NOT_SHIPPED: Final = ("*.c", "*.o", "__pycache__", "*.pyc")
 
@@ -73,16 +79,19 @@ def _import() -> Any:
     return ray
 
 
-def _serve(jobs: Sequence[Job], ask: Simulate, careful: bool) -> Iterator[Batch]:
-    """Be a worker for one shard."""
+def _serve(jobs: Sequence[Job], ask: Simulate, careful: bool, limits: Limits) -> Iterator[Batch]:
+    """Be a worker for one shard; leave the process when a job cannot be ended."""
     host = socket.gethostname()
-    for rows in answer_shard(jobs, ask, careful=careful):
-        yield Batch(engine.BUILD_ID, host, rows)
+    try:
+        for rows in answer_shard(jobs, ask, careful=careful, limits=limits):
+            yield Batch(engine.BUILD_ID, host, rows)
+    except StuckError:
+        threading.Timer(STUCK_SECONDS, os._exit, (1,)).start()   # when this answer has been sent
 
 
-def _serve_whole(jobs: Sequence[Job], ask: Simulate, careful: bool) -> list[Batch]:
+def _serve_whole(jobs: Sequence[Job], ask: Simulate, careful: bool, limits: Limits) -> list[Batch]:
     """Be a worker for one shard, where nothing can be streamed."""
-    return list(_serve(jobs, ask, careful))
+    return list(_serve(jobs, ask, careful, limits))
 
 
 def ship(to: Path) -> list[str]:
@@ -113,13 +122,14 @@ class Ray:
     """A cluster at ``address``; ``workers`` limits the CPUs used (default: all it has)."""
 
     def __init__(self, address: str | None, workers: int | None = None,
-                 ask: Simulate = simulate) -> None:
+                 ask: Simulate = simulate, limits: Limits = NO_LIMITS) -> None:
         if not address:
             raise InputError("--address", "", "the ray executor needs one: local, HOST:PORT or "
                              "ray://HOST:PORT")
         self._address = address
         self._limit = workers
         self._ask = ask
+        self._limits = limits
 
     def _connect(self, ray: Any, ship_to: Path) -> None:
         local = self._address == "local"
@@ -171,7 +181,7 @@ class Ray:
         while (backlog and not stop) or flying:
             while backlog and not stop and len(flying) < SHARDS_PER_CPU * workers:
                 shard = backlog.next_shard()
-                flying[task.remote(shard.jobs, self._ask, shard.careful)] = shard
+                flying[task.remote(shard.jobs, self._ask, shard.careful, self._limits)] = shard
             if stop.level > 1:
                 break
             ready, _ = ray.wait(list(flying), num_returns=1, timeout=POLL_SECONDS,
@@ -191,6 +201,7 @@ class Ray:
                 batches = ray.get(flight)
         except StopIteration:
             batches = []
+            backlog.give_back(shard)   # nothing, unless a job could not be ended
         except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:
             batches = _blame(backlog.node_lost(shard, _how(error)))
         except ray.exceptions.RayTaskError as error:   # a job's own error never gets here
@@ -201,6 +212,8 @@ class Ray:
             for batch in batches:
                 shard.take(batch.rows)
                 backlog.learn(batch.rows)
+            if over:
+                backlog.give_back(shard)
         if over:
             del flying[flight]
         yield from batches

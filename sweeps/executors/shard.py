@@ -78,6 +78,9 @@ class Limits:
     memory_mib: int | None = None
 
 
+NO_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What a worker hands over; ``build_id`` is the engine that answered, ``host`` where."""
@@ -117,7 +120,7 @@ _DESK: Final = threading.local()
 
 
 def stop_flag() -> engine.Stop | None:
-    """Return the flag that ends the job this thread is at; an ask that can be ended passes it on."""
+    """Return the flag that ends this thread's job; an ask that can be ended passes it on."""
     return getattr(_DESK, "flag", None)
 
 
@@ -131,7 +134,7 @@ def complaint(problem: Exception) -> str:
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
-def answer(job: Job, ask: Simulate, limits: Limits = Limits()) -> Done:
+def answer(job: Job, ask: Simulate, limits: Limits = NO_LIMITS) -> Done:
     """Answer one job; whatever Python raises is the job's error, not the worker's."""
     wall, cpu = time.perf_counter(), time.thread_time()
     try:
@@ -227,7 +230,7 @@ class _Bench:
 
 def answer_shard(
     jobs: Iterable[Job], ask: Simulate, *, careful: bool = False,
-    stopped: Callable[[], bool] = lambda: False, limits: Limits = Limits(),
+    stopped: Callable[[], bool] = lambda: False, limits: Limits = NO_LIMITS,
 ) -> Iterator[tuple[Done, ...]]:
     """Answer jobs in a row; yield the finished ones every 100 ms (careful: each one at once).
 
@@ -304,8 +307,7 @@ class Backlog:
         return bool(self._careful or self._back) or self._next < len(self._order)
 
     def seconds_left(self) -> float | None:
-        """Return the predicted seconds of one worker for what nobody has been given; None at first.
-        """
+        """Return the predicted seconds of one worker for what is left; None at first."""
         return self._left * self._seen_s / self._seen_weight if self._seen_weight > 0 else None
 
     def _shard_seconds(self, seconds_per_weight: float) -> float:

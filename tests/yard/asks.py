@@ -83,6 +83,13 @@ def fabricate_slowly(asked: Question) -> bytes:
     return fabricate(asked)
 
 
+def fabricate_for_long(asked: Question) -> bytes:
+    """Answer as `fabricate` does; one in eight takes ten seconds."""
+    if asked.key[0] in "01":
+        time.sleep(10)
+    return fabricate_slowly(asked)
+
+
 def stubborn(asked: Question) -> bytes:
     """Answer as `fabricate` does, but crash on every question whose key begins with 0 or 1."""
     if asked.key[0] == "0":

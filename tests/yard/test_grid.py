@@ -336,8 +336,9 @@ def test_an_included_file_holds_what_this_one_does_not_say(tmp_path: Path) -> No
     text = ('# What?\ninclude = ["sub/common.toml"]\n[axes]\npolicy = ["none"]\nharts = [4]\n'
             '[base]\nnr_cpus = 8\n')
     (tmp_path / "q.toml").write_text(text)
-    (message,) = str(pytest.raises(SweepError, lambda: grid.expand(
-        grid.load(str(tmp_path / "q.toml")))).value).splitlines()
+    with pytest.raises(SweepError) as refused:
+        grid.expand(grid.load(str(tmp_path / "q.toml")))
+    (message,) = str(refused.value).splitlines()
     assert message.startswith("sub/common.toml:5: workload: ")
     (tmp_path / "q.toml").write_text(text + 'workload = "mixed"\n')
     points = grid.expand(grid.load(str(tmp_path / "q.toml")))

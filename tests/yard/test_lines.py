@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 from sweeps import lines
 
@@ -50,7 +51,7 @@ def test_keys_are_found_where_they_stand() -> None:
     assert not [path for path in found if path.startswith(("key", "x", "axes.no"))]
 
 
-def test_every_file_that_comes_with_fencelab_is_walked_to_its_end(root) -> None:  # type: ignore[no-untyped-def]
+def test_every_file_that_comes_with_fencelab_is_walked_to_its_end(root: Path) -> None:
     files = [*root.glob("*/configs/*.toml"), *root.glob("pysim/*/*.toml"), root / "pyproject.toml"]
     assert len(files) > 20
     for path in files:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -16,13 +19,14 @@ from typing import Any
 import asks
 import pytest
 
-from pysim import engine
+from pysim import counters, engine
 from pysim.errors import InputError
 from pysim.scenario import Scenario, lower
-from sweeps import grid, run
+from sweeps import grid, progress, run
 from sweeps.executors.local import Processes, Threads
 from sweeps.executors.ray import Ray
 from sweeps.executors.shard import Batch, Done, Executor, ExecutorError, Stop
+from sweeps.points import SweepError
 from sweeps.store import Store
 
 SWEEP = """
@@ -50,14 +54,15 @@ sys.exit(outcome.exit_status)
 
 
 def scenarios() -> list[Scenario]:
-    return [point.scenario for point in grid.expand(grid.parse(SWEEP, "sweep"))]
+    return list(grid.expand(grid.parse(SWEEP, "sweep")).scenarios)
 
 
-def go(path: Path, executor: Executor, *, lower: run.Lower = lower) -> run.Outcome:
+def go(path: Path, executor: Executor, *, lower: run.Lower = lower, retry_failed: bool = True
+       ) -> run.Outcome:
     stop = Stop()
     with run.interruptible(stop), Store(path, write=True) as store:
         planned = run.plan(scenarios(), lower, stop=stop)
-        outcome = run.run(planned, store, executor, stop=stop)
+        outcome = run.run(planned, store, executor, stop=stop, retry_failed=retry_failed)
         run.say(outcome, planned, path)
         return outcome
 
@@ -178,7 +183,13 @@ def test_crashes_and_exceptions_are_kept_apart_and_tried_again(
     with Store(path, write=False) as store:
         assert {f.key: f.error for f in store.failures()} == errors
     assert records(path) == {k: v for k, v in wanted().items() if k not in errors}
-    assert "failed: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "failed: " in err
+    assert f"fencelab store rerun {outcome.failed[0].key[:16]} --store {path}" in err
+    same = go(path, Threads(2, asks.fabricate), retry_failed=False)
+    assert (same.computed, same.failed_before, same.exit_status) == (0, len(errors), 1)
+    assert {failure.key: failure.error for failure in same.failed} == errors
+    assert f"{len(errors)} failed earlier and were not asked again" in capsys.readouterr().err
     again = go(path, Threads(2, asks.fabricate))
     assert (again.computed, again.exit_status) == (len(errors), 0)
     with Store(path, write=False) as store:
@@ -202,7 +213,7 @@ def test_bad_input_is_refused_before_anything_runs(tmp_path: Path) -> None:
     def refuse(scenario: Scenario) -> engine.Question:
         raise InputError("trace.txt", "", "cannot be read")
 
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(SweepError, match="cannot be read"):
         go(tmp_path / "a.db", Threads(2, asks.fabricate), lower=refuse)
     assert records(tmp_path / "a.db") == {}
 
@@ -219,13 +230,16 @@ def test_the_answer_of_another_engine_is_refused(tmp_path: Path) -> None:
 def test_provenance_is_beside_the_record(tmp_path: Path) -> None:
     go(tmp_path / "a.db", Threads(1, asks.fabricate_slowly))
     database = sqlite3.connect(tmp_path / "a.db")
-    rows = database.execute("SELECT key, versions, host, wall_s, cpu_s FROM provenance").fetchall()
-    labels = database.execute("SELECT count(*) FROM labels").fetchone()[0]
+    rows = database.execute(
+        "SELECT key, versions, host, wall_s, cpu_s, peak_kib, command, at_utc FROM provenance JOIN "
+        "records ON provenance.record = records.id JOIN makers ON maker = makers.id").fetchall()
+    labels = database.execute("SELECT count(*) FROM scenarios").fetchone()[0]
     database.close()
     assert {row[0] for row in rows} == set(wanted())
     assert labels == COUNT
     assert all(engine.BUILD_ID in row[1] and row[2] == os.uname().nodename for row in rows)
     assert all(row[3] >= 0.02 > row[4] for row in rows)
+    assert all(row[5] > 1000 and row[6] == run.command() and row[7].endswith("Z") for row in rows)
 
 
 def test_two_labels_may_share_one_record(tmp_path: Path) -> None:
@@ -233,7 +247,72 @@ def test_two_labels_may_share_one_record(tmp_path: Path) -> None:
     text = SWEEP.replace('["xs-kmh", "sg2042"]', '["sg2042", {inherit = "sg2042", label = "twin"}]')
     points = grid.expand(grid.parse(text, "sweep"))
     with Store(tmp_path / "a.db", write=True) as store:
-        planned = run.plan([point.scenario for point in points], lower, stop=Stop())
+        planned = run.plan(points.scenarios, lower, stop=Stop())
         outcome = run.run(planned, store, Threads(2, asks.fabricate), stop=Stop())
     assert len(outcome.keys) == COUNT
     assert outcome.computed == COUNT // 2
+    with Store(tmp_path / "a.db", write=False) as store:
+        assert store.counts()["scenarios"] == COUNT // 2, "a label is no part of a machine"
+
+
+def test_nothing_measured_is_a_status_of_its_own(tmp_path: Path) -> None:
+    def refuse(asked: engine.Question) -> bytes:
+        raise ValueError("no")
+
+    outcome = go(tmp_path / "a.db", Threads(2, refuse))
+    assert (outcome.computed, len(outcome.failed), outcome.exit_status) == (0, COUNT, 4)
+    said = run.summary(outcome, tmp_path / "a.db", outcome.exit_status)
+    run.write_summary(said, tmp_path / "summary.json")
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert (found["exit_status"], found["failed"], len(found["failures"])) == (4, COUNT, COUNT)
+    assert found["failures"][0]["error"] == "ValueError: no"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_keeps_what_came(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    child = drive(path, "fabricate_for_long")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (path.exists() and len(_safely(path)) >= 3):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=30)
+    assert time.monotonic() - began < 5, "a run takes ten seconds"
+    assert child.returncode == 130
+    computed, _, missing = map(int, out.splitlines()[-1].split())
+    assert computed + missing == COUNT
+    assert len(records(path)) == computed >= 3
+    assert go(path, Threads(2, asks.fabricate)).computed == missing
+    assert records(path) == wanted()
+
+
+def test_quiet_lines_say_how_far_how_fast_and_how_long_still(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    with progress.Bar("running", 10, stored=3) as bar:
+        time.sleep(0.02)
+        bar.update(4, 1)
+        bar.update(6, 0)
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"running: 4 of 10, 1 failed, 3 stored before, [\d.e+]+/s, \d+ s left",
+                        first)
+    assert last == "running: 10 of 10, 1 failed, 3 stored before"
+
+
+def test_running_means_are_the_means() -> None:
+    watch = progress.Watcher()
+    overheads = []
+    for number in range(9):
+        record = asks.fabricate(asks.question(number))
+        overheads.append(float(counters.overhead(engine.Result.from_record(record)).total))
+        watch.take("none", record)
+    watch.take("none", b"")
+    (line,) = watch.lines()
+    mean = 100 * sum(overheads) / 9
+    assert f"9 runs  overhead {mean:.4g} %" in line
+    assert f"(spread {100 * statistics.stdev(overheads):.2g})" in line
+    assert line.endswith("1 failed or unsafe")

@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from pysim.scenario import build
 from sweeps.store import Failure, Provenance, Store, StoreError
 
 WHO = Provenance(versions="{}", host="here", wall_s=0.1, cpu_s=0.1)
+
+ONE = build({"policy": "none", "machine": "sg2042", "workload": "idle", "root_seed": 2**64 - 1})
+TWO = ONE.model_copy(update={"policy": "mark-7.2"})
 
 FILLER = """
 import sys
@@ -42,12 +46,16 @@ def test_what_is_put_is_found_again(tmp_path: Path) -> None:
     with Store(path, write=True) as store:
         store.put("k1", b"one", WHO)
         store.put("k1", b"one", WHO)
-        store.label([("k1", '{"a":1}'), ("k1", '{"a":2}'), ("k1", '{"a":1}')])
+        store.label([("k1", ONE), ("k1", TWO), ("k1", ONE), ("k2", ONE)])
     with Store(path, write=False) as store:
         assert store.known(["k1", "k2"]) == {"k1"}
         assert store.record("k1") == b"one"
         assert store.record("k2") is None
-        assert store.counts() == {"records": 1, "labels": 2, "provenance": 1, "failures": 0}
+        assert store.counts() == {"records": 1, "scenarios": 2, "provenance": 1,
+                                  "failures": 0}
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM parts").fetchone() == (2,)
+    database.close()
 
 
 def test_the_log_is_folded_in_at_the_end(tmp_path: Path) -> None:
