@@ -185,7 +185,7 @@ struct csim_machine {
     uint32_t l2_seq_page_sizes;            /* L2 probes one page size after the other */
     uint32_t walkers;
     uint32_t asid_bits;
-    uint32_t prefetch_next_line;           /* a walk also fetches the next line of PTEs */
+    uint32_t prefetch_next_line;           /* lines of PTEs that a walk fetches after its own */
     uint32_t inv_l1, inv_l2, inv_pwc;      /* invalid PTEs are cached here */
     uint32_t inv_nonleaf_range;            /* a cached invalid non-leaf covers its whole range */
     uint32_t inv_line_capture;             /* PTEs of the line whose validity one walk captures */
@@ -719,7 +719,7 @@ const char *csim_walk_fail_name(uint32_t reason);
 enum csim_status csim_check_machine(const struct csim_machine *machine, struct csim_error *error);
 
 enum csim_mmu_step_kind {
-    CSIM_MMU_ACCESS,         /* va, asid, access, user, speculative, reads_max */
+    CSIM_MMU_ACCESS,         /* va, asid, access, user, speculative, reads_max, lazy */
     CSIM_MMU_RESUME,         /* the access in flight goes on: reads_max */
     CSIM_MMU_FENCE,          /* form, va, asid, cause */
     CSIM_MMU_FORGET,         /* va, pages: stale invalid entries vanish */
@@ -746,7 +746,9 @@ struct csim_mmu_step {
     uint8_t form;            /* 0 all, 1 asid, 2 va, 3 va and asid */
     uint8_t cause;           /* 0 to 3: why the fence; a later refill names it */
     uint8_t other_hart;      /* the next hart stores, in no time of this one */
-    uint8_t zero[6];
+    uint8_t lazy;            /* a cached invalid PTE: fence in full and ask again, as a kernel that
+                              * fences at its first fault does; the answer keeps `negative` */
+    uint8_t zero[5];
 };
 
 struct csim_mmu_answer {

@@ -21,9 +21,9 @@
  * frames (XiangShan L2TLB.scala, `valididx`); an L2 hit offers the line's sectors in the same
  * way. So an invalid neighbour of a valid page sits in L2, and in L1 only after somebody asked
  * for it or for another invalid page of its line. Page-walk caches with sectors keep the pointers
- * of a line. prefetch_next_line: after a last-level read the next line of the same table is read
- * too, and kept by L2 alone, as the answer to its first page would be, unless L2 has it. Its time
- * is not modelled.
+ * of a line. prefetch_next_line: after a last-level read the next lines of the same table are read
+ * too, so many, and kept by L2 alone, as the answers to their first pages would be, unless L2 has
+ * them. Their time is not modelled.
  *
  * Fences. ALL and ASID: each structure, the page-walk cache too. By address: entries that cover
  * the page, superpages included; also an invalid non-leaf that a TLB holds as a range, because
@@ -244,10 +244,12 @@ static void make_pages(const struct mmu *mmu, struct tlb_line *line, uint64_t vp
             line->ptes[i] = piece_of(line->ptes[i], 0, 0, (vpn & ~(uint64_t)(LINE_PTES - 1)) + i);
 }
 
-static void prefetch(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycles)
+/* The line that lies `lines` after the one the walk read. */
+static void prefetch(struct mmu *mmu, const struct pagetable *pt, uint32_t lines,
+                     uint64_t at_cycles)
 {
-    uint64_t pa = (mmu->walk.pte_pa & ~(uint64_t)(LINE_BYTES - 1)) + LINE_BYTES;
-    uint64_t vpn = (vpn_of(mmu->request.va) & ~(uint64_t)(LINE_PTES - 1)) + LINE_PTES;
+    uint64_t pa = (mmu->walk.pte_pa & ~(uint64_t)(LINE_BYTES - 1)) + (uint64_t)lines * LINE_BYTES;
+    uint64_t vpn = (vpn_of(mmu->request.va) & ~(uint64_t)(LINE_PTES - 1)) + lines * LINE_PTES;
     uint16_t asid = mmu->request.asid & mmu->asid_mask;
     struct tlb_place place;
     if (pa >> RV_PAGE_SHIFT != mmu->walk.pte_pa >> RV_PAGE_SHIFT || mmu->l2.home[0] < 0
@@ -314,8 +316,8 @@ static void finish(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycl
     }
     fill_l2(mmu, vpn, level, &line, walk->fail);
     fill_l1(mmu, pte, level, global, walk->fail, last_level ? &line : 0);
-    if (last_level && mmu->machine->prefetch_next_line)
-        prefetch(mmu, pt, at_cycles);
+    for (uint32_t i = 1; last_level && i <= mmu->machine->prefetch_next_line; i++)
+        prefetch(mmu, pt, i, at_cycles);
 }
 
 /* ---- L1, L2 ---------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
 #include "mmu.h"
 #include "rv.h"
 
-enum { SETS_MAX = 1 << 20, ASID_BITS_MAX = 16, PERMILLE = 1000 };
+enum { SETS_MAX = 1 << 20, ASID_BITS_MAX = 16, PERMILLE = 1000, PREFETCH_LINES_MAX = 8 };
 
 static bool is_power_of_two(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
@@ -53,6 +53,8 @@ static enum csim_status check_numbers(const struct csim_machine *machine,
         return refuse(error, 0, 0, "asid_bits", "at most 16");
     if (captured > TLB_SECTORS_MAX || (captured != 0 && !is_power_of_two(captured)))
         return refuse(error, 0, 0, "inv_line_capture", "0, 1, 2, 4 or 8 PTEs");
+    if (machine->prefetch_next_line > PREFETCH_LINES_MAX)
+        return refuse(error, 0, 0, "prefetch_next_line", "at most 8 lines");
     if (machine->negative_global > 2)
         return refuse(error, 0, 0, "negative_global", "0 never, 1 from the PTE, 2 always");
     if (machine->pte_via > CSIM_PTE_L2)

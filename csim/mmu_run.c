@@ -188,8 +188,14 @@ static void run_access(struct driver *driver, const struct csim_mmu_step *step,
     answer->walking = mmu->walking;
     if (mmu->walking)
         return;
-    answer->fail = mmu->answer.fail;
     answer->negative = mmu->answer.negative;
+    if (step->lazy && answer->negative) {
+        driver->now_cycles += mmu_fence(mmu, FENCE_ALL, 0, 0, FENCE_FOR_LAZY);
+        driver->now_cycles += mmu_begin(mmu, &mmu->request);
+        while (mmu->walking)
+            driver->now_cycles += mmu_step(mmu, &driver->pt, driver->now_cycles);
+    }
+    answer->fail = mmu->answer.fail;
     answer->refill = mmu->answer.refill;
     answer->refill_for = mmu->answer.refill ? (uint8_t)mmu->answer.refill_for : 0;
     answer->ppn = mmu->answer.ppn;
@@ -244,8 +250,10 @@ static void add_demand(struct demand *demand, const struct csim_mmu_step *step, 
         leaves = 1;
     if (is_store(step))
         demand->leaves += leaves;
-    if (step->kind == CSIM_MMU_MAP)
-        demand->tables += levels * (leaves / RV_TABLE_PTES + 2);
+    uint64_t last_va = step->va + (((uint64_t)step->pages << RV_PAGE_SHIFT) - 1);
+    for (uint32_t level = step->level + 1; step->kind == CSIM_MMU_MAP && level < levels; level++)
+        demand->tables +=
+            (last_va >> rv_span_shift(level)) - (step->va >> rv_span_shift(level)) + 1;
 }
 
 static void create(struct driver *driver, struct arena *arena, const struct csim_machine *machine,

@@ -47,6 +47,23 @@ def validate_walk(form: str, file: str) -> int:
     return 0 if report.agreed == report.cases else 1
 
 
+@validate.command("negative")
+@click.argument("directory")
+@click.option("--walks-per-event", type=click.FloatRange(0, 100), default=1.0, show_default=True,
+              help="Assumed: lookups of the running stack per logged event.")
+@formatted
+def validate_negative(form: str, directory: str, *, walks_per_event: float) -> int:
+    """Kernels on an emulator that caches invalid translations, beside the engine's TLBs."""
+    from fractions import Fraction
+
+    from pysim import negative
+    from sweeps import listings
+
+    report = negative.validate(directory, walks_per_event=Fraction(str(walks_per_event)))
+    click.echo(listings.negative(report, form))
+    return 0 if report.ok else 1
+
+
 @validate.command("kernel")
 @click.argument("directory")
 @click.option("--every", is_flag=True, help="Show every row, not only what differs.")

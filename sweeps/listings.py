@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pysim.footprint import Curve
+    from pysim.negative import Report as NegativeReport
     from pysim.validate import Scoreboard
     from pysim.validate_kernel import KernelReport
     from pysim.walks import WalkReport
@@ -218,6 +219,35 @@ def scoreboard(board: Scoreboard, form: str, *, explain: bool) -> str:
     if form == "csv" and explain:
         return "\n".join(render([table], form) for table in tables)
     return render(tables, form)
+
+
+def negative(report: NegativeReport, form: str) -> str:
+    """Return hits of cached invalid PTEs, measured and predicted, with the assumed walk rate."""
+    rate = float(report.walks_per_event)
+    columns = (*_text("mode"), Column(name="harts"), *_text("workload"), Column(name="ops"),
+               *_text("measured"), Column(name="predicted"),
+               Column(name="walks_per_event", heading="walks per event\n(assumed)"),
+               *_text("from", "outcome"))
+    rows = tuple(
+        (row.mode, row.harts, row.workload, row.ops, " ".join(map(str, row.measured)),
+         row.predicted, rate if row.basis.startswith("log") else None, row.basis,
+         {None: "", True: "holds", False: "fails"}[row.holds])
+        for row in report.rows)
+    notes = []
+    for order in report.orders:
+        if order.pairs:
+            wrong = [f"{a} before {b}" for a, b in order.wrong]
+            tied = [f"{a} and {b}" for a, b in order.tied]
+            notes.append(
+                f"{order.mode}, {order.harts} harts: {order.right} of {order.pairs} pairs of "
+                "traced workloads in the measured order"
+                + (f"; tied: {', '.join(tied)}" if tied else "")
+                + (f"; measured, not predicted: {', '.join(wrong)}" if wrong else ""))
+    notes.append(f"assumed: {rate:g} lookups of the running stack per logged event; hits of neg4 "
+                 "and evictN follow that rate, those of neg2 the geometry")
+    table = Table(title="faults on cached invalid PTEs (nv_hit), measured and predicted",
+                  columns=columns, rows=rows, notes=tuple(notes))
+    return render([table], form, {"walks_per_event": rate})
 
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:

@@ -720,8 +720,8 @@ class Mmu:
         around = {unit: self.by_page(unit, entry) for unit, entry in around.items()}
         self.fill_l2(self.vpn, level, own, fail, around)
         self.fill_l1(level, own, fail, around)
-        if last_level and self.m["prefetch_next_line"]:
-            self.prefetch(*read)
+        for lines in range(1, 1 + self.m["prefetch_next_line"]) if last_level else ():
+            self.prefetch(lines, *read)
 
     def fill_l2(self, vpn: int, level: int, own: Entry, fail: int, around: dict) -> None:
         array, inv = self.l2.home.get(level), self.m["inv_l2"]
@@ -761,11 +761,12 @@ class Mmu:
                       if (first + s) // block == self.vpn // block and s != sector}
         self.fill_l1(level, entry, self.answer["fail"], around)
 
-    def prefetch(self, pa: int, memory: Memory, now: int) -> None:
-        pa = pa // 64 * 64 + 64
-        vpn = self.vpn // 8 * 8 + 8
+    def prefetch(self, lines: int, pa: int, memory: Memory, now: int) -> None:
+        ahead = pa // 64 * 64 + 64 * lines
+        vpn = self.vpn // 8 * 8 + 8 * lines
         array = self.l2.home.get(0)
-        if pa % 4096 == 0 or array is None or array.find(vpn, 0, self.request["asid"]):
+        outside, pa = ahead // 4096 != pa // 4096, ahead
+        if outside or array is None or array.find(vpn, 0, self.request["asid"]):
             return
         around = self.captured(pa, vpn, memory, now)
         own = around.pop(vpn)

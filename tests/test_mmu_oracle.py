@@ -99,7 +99,7 @@ def machines(draw):
         pwc = [ABSENT, *(draw(st.one_of(st.just(ABSENT), arrays((2 << i,)))) for i in range(4))]
     machine = dict.fromkeys(engine.struct_fields("csim_machine"), 0)
     machine |= {name: draw(flag) for name in (
-        "l1_split_store", "l2_seq_page_sizes", "prefetch_next_line", "inv_l1", "inv_l2", "inv_pwc",
+        "l1_split_store", "l2_seq_page_sizes", "inv_l1", "inv_l2", "inv_pwc",
         "inv_nonleaf_range", "svnapot", "svpbmt", "fence_l2_va_clears_set", "pte_via")}
     machine |= {name: draw(small) for name in (
         "fence_all_cycles", "fence_asid_cycles", "fence_va_cycles", "fence_pipe_cycles",
@@ -110,6 +110,7 @@ def machines(draw):
         "l1i": draw(tlbs(maybe_absent=False)), "l1d": draw(tlbs(maybe_absent=False)),
         "l1st": draw(tlbs(maybe_absent=False)), "l2": draw(tlbs(maybe_absent=True)),
         "asid_bits": draw(st.sampled_from((0, 1, 16))),
+        "prefetch_next_line": draw(st.sampled_from((0, 0, 1, 1, 2, 8))),
         "inv_line_capture": draw(st.sampled_from((0, 1, 2, 4, 8, 8))),
         "negative_global": draw(st.integers(0, 2)),
         "svade": draw(st.sampled_from((1, 1, 0))),

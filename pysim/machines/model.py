@@ -47,6 +47,10 @@ def _flag_or_unknown(value: object) -> object:
     return None if value in (None, "unknown") else _flag(value)
 
 
+def _lines(value: object) -> object:
+    return int(value) if isinstance(value, bool) else value
+
+
 def _mode(value: object) -> object:
     return _MODES.get(value.lower(), value) if isinstance(value, str) else value
 
@@ -60,6 +64,7 @@ def _name(names: tuple[str, ...], value: object) -> object:
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_flag)]
 FlagOrUnknown: TypeAlias = Annotated[bool | None, BeforeValidator(_flag_or_unknown)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=U32)]
+Lines: TypeAlias = Annotated[int, BeforeValidator(_lines), Field(strict=True, ge=0, le=8)]
 Permille: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=1000)]
 
 
@@ -193,7 +198,8 @@ class Pwc(Frozen):
 _UNITS: Final = {
     "_millicycles": "cycles / 1000", "_cycles": "cycles", "_permille": "1/1000",
     "_instructions": "instructions", "_bytes": "bytes", "_harts": "harts", "_bits": "bits",
-    "mhz": "MHz", "harts": "harts", "walkers": "walkers", "inv_line_capture": "PTEs",
+    "prefetch_next_line": "lines", "mhz": "MHz", "harts": "harts", "walkers": "walkers",
+    "inv_line_capture": "PTEs",
     "sets": "sets", "ways": "ways", "sectors": "pages", "levels": "levels", "policy": "name",
     "via": "name", "negative_global": "name",
 }
@@ -231,7 +237,9 @@ class Machine(Frozen):
     asid_bits: Annotated[int, Field(strict=True, ge=0, le=16)] = Field(
         description="bits of the ASID that are compared"
     )
-    prefetch_next_line: Flag = Field(description="a walk also fetches the next 64 bytes of PTEs")
+    prefetch_next_line: Lines = Field(
+        description="lines of 8 PTEs that a walk fetches after its own; true = 1"
+    )
     inv_l1: FlagOrUnknown = Field(description="L1 caches invalid PTEs")
     inv_l2: FlagOrUnknown = Field(description="L2 caches invalid PTEs")
     inv_pwc: FlagOrUnknown = Field(description="the page-walk cache caches invalid PTEs")
