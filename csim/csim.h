@@ -45,7 +45,8 @@ struct csim_error {
     X(PUBLISH, "publish", "from here on others may use the mapping")                               \
     X(MARK, "mark", "plain stores to the words of mark a; b = who; n = first n harts")             \
     X(CLEAR_MARK, "clear_mark", "clear in mark a; b = amo; c = width in bits; d = who")            \
-    X(FENCE, "fence", "this hart's sfence.vma; a = extent; b = by ASID; n = threshold in pages")   \
+    X(FENCE, "fence", "this hart's sfence.vma; a = extent; b = by ASID (in `ipi` also when the "  \
+                      "shootdown is); n = threshold in pages")                                     \
     X(FENCE_FREE, "fence_free", "the extent's stale entries vanish everywhere at no cost")         \
     X(SHOOTDOWN, "shootdown", "fences on other harts; a = extent; b = who; c = via; d = by ASID; " \
                               "n = threshold in pages")                                            \
@@ -80,8 +81,8 @@ enum csim_op_kind {
     X(EARLY_TRAP, "early_trap", "every trap, before the stack is touched")                         \
     X(KERNEL_FAULT, "kernel_fault", "page fault on a kernel address, in C, after the save")        \
     X(MAP_USER, "map_user", "a user fault installed PTEs")                                         \
-    X(PROTECT_USER, "protect_user", "access flag, COW, fork, mprotect")                            \
-    X(UNMAP_USER, "unmap_user", "munmap")                                                          \
+    X(PROTECT_USER, "protect_user", "access flags: a user PTE gains rights")                       \
+    X(UNMAP_USER, "unmap_user", "user PTEs lose rights: munmap, mprotect, COW, fork")              \
     X(USER_SPURIOUS, "user_spurious", "a user fault whose PTE was valid when re-read")             \
     X(IPI, "ipi", "the remote half of an S-mode shootdown")                                        \
     X(SWITCH_MM, "switch_mm", "context switch to another mm")                                      \
@@ -119,6 +120,7 @@ enum csim_handler {
     X(ASIDS, "asids", "the kernel uses ASIDs")                                                     \
     X(RUNNING, "running", "the mm runs on this hart now")                                          \
     X(PAGES_LE, "pages_le", "the extent has at most n pages")                                      \
+    X(ASID_ROLLOVER, "asid_rollover", "ASIDs were given out anew since this hart's last switch")   \
     X(PTE_VALID_NOW, "pte_valid_now", "an explicit load of the PTE finds V set")                   \
     X(TRANSLATES_NOW, "translates_now", "a fresh walk of the address succeeds")
 
@@ -254,6 +256,10 @@ enum csim_item_kind {
     CSIM_ITEM_FORGET,      /* this hart uses [va, va + pages) no more */
     CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause, va = stval */
     CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
+    CSIM_ITEM_USER_PROTECT, /* protect_user over arg user pages */
+    CSIM_ITEM_USER_UNMAP,  /* unmap_user over arg user pages; 0 = the whole address space */
+    CSIM_ITEM_SWITCH_MM,   /* address space arg runs here from now on, then switch_mm; 0 = the
+                            * hart's own, with which it starts and which runs nowhere else */
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
     CSIM_ITEM_ONLINE,      /* hart arg comes up; a hart with an ONLINE is in no mask before it */
     CSIM_ITEM_FINISH,      /* this hart's budget ends here instead of at useful_cycles */
@@ -361,6 +367,11 @@ struct csim_params {
     X(purges, "purges", "lazily freed areas fenced")                                               \
     X(stack_cache_hits, "forks", "drawn forks whose stack came from the hart's cache: no map")     \
     X(user_faults, "faults", "user faults of the workload")                                        \
+    X(user_fault_pages, "pages", "installed by them")                                              \
+    X(user_protects, "changes", "user PTEs given rights by the workload")                          \
+    X(user_unmaps, "changes", "user ranges that lost rights: munmap, mprotect, COW, fork")         \
+    X(mm_switches, "switches", "of a hart to another address space")                               \
+    X(asid_rollovers, "rollovers", "times that the ASIDs ran out and were given out anew")         \
     X(pte_stores, "stores", "PTE stores, non-leaf included")                                       \
     X(marks, "marks", "mark ops executed")                                                         \
     X(mark_words, "stores", "64-bit stores by them")                                               \
@@ -376,6 +387,8 @@ struct csim_params {
     X(fences_firmware_full, "fences", "of them full, widened ones included")                       \
     X(remote_fence_calls, "calls", "remote-fence requests: SBI calls, or S-mode IPI broadcasts")   \
     X(remote_fence_targets, "harts", "harts they addressed, the caller included")                  \
+    X(remote_user_calls, "calls", "of remote_fence_calls: for user mappings")                      \
+    X(remote_user_targets, "harts", "of remote_fence_targets: for user mappings")                  \
     X(ipis, "IPIs", "inter-processor interrupts sent for fences")                                  \
     X(ipi_delay_cycles, "cycles", "from arrival until the target could take them")                 \
     X(idle_wakes, "wakes", "IPIs that woke an idle hart")                                          \

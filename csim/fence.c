@@ -56,12 +56,12 @@ uint64_t fence_execute(const struct world *world, struct hart *hart, struct fenc
     uint64_t undrained = undrained_cycles(world, hart);
     if (full) {
         enum fence_form form = extent.by_asid ? FENCE_ASID : FENCE_ALL;
-        cycles = mmu_fence(&hart->mmu, form, 0, FENCE_USER_ASID, cause);
+        cycles = mmu_fence(&hart->mmu, form, 0, extent.asid, cause);
     } else {
         enum fence_form form = extent.by_asid ? FENCE_VA_ASID : FENCE_VA;
         for (uint32_t page = 0; page < extent.pages; page++)
             cycles += mmu_fence(&hart->mmu, form, extent.va + ((uint64_t)page << PAGE_SHIFT),
-                                FENCE_USER_ASID, cause);
+                                extent.asid, cause);
     }
     count(&hart->counters, extent, full, full ? 1 : extent.pages);
     return cycles > undrained ? cycles : undrained;

@@ -7,13 +7,11 @@
 
 #include "world.h"
 
-/* The user address space's ASID; the kernel's mappings are global. */
-enum { FENCE_USER_ASID = 1 };
-
 struct fence_extent {
     uint64_t va;
     uint32_t pages;             /* 0 = everything */
     uint32_t threshold_pages;   /* more pages: one full fence */
+    uint16_t asid;              /* when by_asid; the kernel's mappings are global */
     bool by_asid;
     bool firmware;              /* executed in M-mode on behalf of the kernel */
 };

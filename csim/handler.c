@@ -5,9 +5,9 @@
  * in the total order. What waits for the hart's own stores ends no sooner than they are seen: a
  * barrier that orders them before later loads or interrupts until all harts see all of them, an AMO
  * until its word has left the buffer, a fence until the own walker sees the PTEs. Conditions are
- * free except where they load: their instructions are the policy's `spend`. Left out: mm masks
- * wider than the hart an mm runs on, and root tables of their own per mm (sync_root costs its store
- * and changes nothing, as with preallocated roots).
+ * free except where they load: their instructions are the policy's `spend`. Left out: root tables
+ * of their own per mm (sync_root costs its store and changes nothing, as with preallocated roots),
+ * and extents in the deferred queue (its flush is full).
  */
 #include "handler.h"
 
@@ -48,10 +48,13 @@ static bool page_fault(const struct frame *trap)
            is_fault(trap, RV_CAUSE_STORE_PAGE);
 }
 
-static bool one_hart(const struct world *world, const struct frame *frame)
+/* Kernel mappings concern all that are online, an address space the harts it ran on. */
+static bool one_hart(const struct world *world, const struct hart *hart,
+                     const struct frame *frame)
 {
-    /* a user mm runs on one hart here; kernel mappings concern all that are online */
-    return frame->origin == ORIGIN_USER || world->online_nr == 1;
+    if (frame->origin == ORIGIN_USER)
+        return mm_alone(&world->mms, hart->id);
+    return world->online_nr == 1;
 }
 
 static bool region(const struct world *world, enum csim_atom atom, uint64_t va)
@@ -113,10 +116,11 @@ static bool atom_holds(struct world *world, struct hart *hart, const struct fram
     case CSIM_ATOM_MARKED: return marked(world, hart, frame, op);
     case CSIM_ATOM_SVVPTC: return m->svvptc != 0;
     case CSIM_ATOM_SVINVAL: return m->svinval != 0;
-    case CSIM_ATOM_ONE_HART: return one_hart(world, frame);
+    case CSIM_ATOM_ONE_HART: return one_hart(world, hart, frame);
     case CSIM_ATOM_SBI_FENCES: return m->via == CSIM_VIA_SBI;
     case CSIM_ATOM_IRQS_ON: return hart->irqs_on;
-    case CSIM_ATOM_ASIDS: return m->asid_bits != 0;
+    case CSIM_ATOM_ASIDS: return world->mms.asids != 0;
+    case CSIM_ATOM_ASID_ROLLOVER: return hart->asid_rollover;
     case CSIM_ATOM_RUNNING: return true;
     case CSIM_ATOM_PAGES_LE: return frame->pages != 0 && frame->pages <= op->n;
     case CSIM_ATOM_PTE_VALID_NOW:
@@ -237,12 +241,26 @@ static uint64_t extent(const struct hart *hart, const struct frame *frame, uint8
     return frame->va;
 }
 
+/* In the remote half of a shootdown the ASID is the sender's, if it named one. */
+static void as_asked(const struct world *world, const struct hart *hart, struct fence_extent *e)
+{
+    for (uint32_t i = hart->depth; i-- > 0;) {
+        if (hart->frames[i].kind != FRAME_SERVE)
+            continue;
+        const struct shoot *shoot = &world->shoots[hart->frames[i].index];
+        e->by_asid = e->by_asid || shoot->by_asid;
+        e->asid = shoot->asid;
+        return;
+    }
+}
+
 static void op_fence(struct world *world, struct hart *hart, struct frame *frame,
                      const struct csim_op *op)
 {
-    (void)world;
-    struct fence_extent e = {.threshold_pages = op->n, .by_asid = op->b != 0};
+    struct fence_extent e = {.threshold_pages = op->n, .by_asid = op->b != 0, .asid = hart->asid};
     e.va = extent(hart, frame, op->a, &e.pages);
+    if (frame->handler == CSIM_IPI)
+        as_asked(world, hart, &e);
     uint64_t cycles = fence_execute(world, hart, e, (enum origin)frame->origin);
     world_charge(hart, pays(frame, CAUSE_LOCAL_FENCE), cycles);
 }
@@ -306,6 +324,8 @@ static bool names(const struct world *world, const struct hart *hart, uint8_t wh
         return id != hart->id && world->online[id] != 0;
     if (who == CSIM_WHO_ALL || who == CSIM_WHO_ONLINE)
         return world->online[id] != 0;
+    if (who == CSIM_WHO_MM_MASK)
+        return mm_ran_on(&world->mms, hart->id, id);
     return id == hart->id;
 }
 

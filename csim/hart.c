@@ -53,6 +53,7 @@ void hart_create(struct world *world, struct hart *hart, uint32_t id, struct are
     mmu_create(&hart->mmu, arena, &world->params.machine, world->pt.root_ppn, id,
                world->params.workload.seed, &hart->counters);
     hart->id = id;
+    hart->asid = MM_OWN_ASID;
     hart->irqs_on = true;
     hart->stream.visit = UINT64_MAX;                /* the first one is number 0 */
 }
@@ -143,7 +144,7 @@ static enum cause refill_cause(const struct mmu_answer *answer)
 static void ask(const struct world *world, struct hart *hart)
 {
     struct stream *stream = &hart->stream;
-    struct mmu_request request = {.asid = FENCE_USER_ASID};
+    struct mmu_request request = {.asid = hart->asid};
     if ((stream->again & AGAIN_PAGE) != 0) {
         stream->again &= (uint8_t)~AGAIN_PAGE;
         request.va = stream->va;
@@ -179,7 +180,7 @@ static void speculate(const struct world *world, struct hart *hart)
     uint64_t draw = rng_draw(w->seed, RNG_SPECULATION, hart->id, number);
     uint64_t page = rng_below(draw, world->area_pages + w->speculative_span_pages);
     struct mmu_request request = {.va = world->layout.vmalloc_first + (page << PAGE_SHIFT),
-                                  .asid = FENCE_USER_ASID,
+                                  .asid = hart->asid,
                                   .access = CSIM_LOAD,
                                   .speculative = true};
     (void)mmu_begin(&hart->mmu, &request);
@@ -360,7 +361,7 @@ static void access_step(struct world *world, struct hart *hart, struct frame *fr
         settle(hart, frame, CAUSE_BASE);
     }
     if (frame->phase == ACCESS_ASK) {
-        struct mmu_request request = {.va = frame->va, .asid = FENCE_USER_ASID,
+        struct mmu_request request = {.va = frame->va, .asid = hart->asid,
                                       .access = frame->access, .user = frame->user};
         cycles = mmu_begin(mmu, &request);
         frame->phase = ACCESS_WALK;
@@ -412,6 +413,33 @@ static void come_online(struct world *world, const struct csim_item *item)
     world->online[id] = 1;
 }
 
+/* The user side: user tables are made before the run, so what is left is the policy's part. */
+static void begin_user(struct world *world, struct hart *hart, const struct csim_item *item)
+{
+    struct csim_counters *counters = &hart->counters;
+    enum csim_handler handler = CSIM_UNMAP_USER;
+    uint32_t pages = (uint32_t)item->arg;
+    if (item->kind == CSIM_ITEM_USER_FAULT) {
+        handler = CSIM_MAP_USER;
+        counters->user_faults++;
+        counters->user_fault_pages += pages;
+        counters->traps_user++;
+    } else if (item->kind == CSIM_ITEM_USER_PROTECT) {
+        handler = CSIM_PROTECT_USER;
+        counters->user_protects++;
+    } else if (item->kind == CSIM_ITEM_SWITCH_MM) {
+        uint64_t before = world->mms.rollovers;
+        handler = CSIM_SWITCH_MM;
+        hart->asid = (uint16_t)mm_switch(&world->mms, hart->id, pages, &hart->asid_rollover);
+        counters->mm_switches++;
+        counters->asid_rollovers += world->mms.rollovers - before;
+        pages = 0;
+    } else {
+        counters->user_unmaps++;
+    }
+    world_push_handler(world, hart, handler, world->layout.user_first, pages, ORIGIN_USER);
+}
+
 static void begin_item(struct world *world, struct hart *hart, struct frame *frame,
                        const struct csim_item *item)
 {
@@ -431,11 +459,9 @@ static void begin_item(struct world *world, struct hart *hart, struct frame *fra
                      (item->flags & CSIM_ITEM_FROM_USER) != 0);
         return;
     case CSIM_ITEM_USER_FAULT:
-        hart->counters.user_faults++;
-        hart->counters.traps_user++;
-        world_push_handler(world, hart, CSIM_MAP_USER, world->layout.user_first,
-                           (uint32_t)item->arg, ORIGIN_USER);
-        return;
+    case CSIM_ITEM_USER_PROTECT:
+    case CSIM_ITEM_USER_UNMAP:
+    case CSIM_ITEM_SWITCH_MM: begin_user(world, hart, item); return;
     case CSIM_ITEM_IDLE: begin_idle(hart, frame, item); return;
     case CSIM_ITEM_ONLINE: come_online(world, item); return;
     case CSIM_ITEM_FINISH:                          /* it became the budget */

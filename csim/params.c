@@ -14,7 +14,8 @@
 #include "world.h"
 
 enum { PERMILLE = 1000, FOOTPRINT_PAGES_MAX = 1 << 20, ITEM_PAGES_MAX = 1 << 28, SLOTS_MAX = 64,
-       HUGE_PAGES = 512, WINDOW_MAX = 1000000, EVENTS_MAX = 1 << 26 };
+       HUGE_PAGES = 512, WINDOW_MAX = 1000000, EVENTS_MAX = 1 << 26,
+       MMS_MAX = 1 << 17 };
 
 #define MEGA UINT64_C(1000000)
 #define TERA UINT64_C(1000000000000)
@@ -174,6 +175,13 @@ static const char *check_arg(const struct csim_params *params, const struct csim
         return "no such hart to come online";
     if (item->kind == CSIM_ITEM_USER_FAULT && (item->arg == 0 || item->arg > FOOTPRINT_PAGES_MAX))
         return "a user fault maps from 1 to 2^20 pages";
+    bool user = item->kind == CSIM_ITEM_USER_PROTECT || item->kind == CSIM_ITEM_USER_UNMAP;
+    if (user && item->arg > FOOTPRINT_PAGES_MAX)
+        return "more than 2^20 user pages";
+    if (item->kind == CSIM_ITEM_USER_PROTECT && item->arg == 0)
+        return "an empty range";
+    if (item->kind == CSIM_ITEM_SWITCH_MM && item->arg > MMS_MAX)
+        return "more than 2^17 address spaces";
     if (item->kind == CSIM_ITEM_IDLE && item->arg > CYCLES_MAX)
         return "a sleep of more than 2^48 cycles";
     return maps ? check_mapping(params, item) : 0;

@@ -21,6 +21,33 @@ bool shootdown_widens(const struct csim_machine *machine, uint32_t pages)
     return pages == 0 || ((uint64_t)pages << PAGE_SHIFT) > machine->sbi_range_limit_bytes;
 }
 
+static bool named(const struct world *world, const struct hart *hart, uint8_t who, uint32_t id)
+{
+    if (id == hart->id)
+        return who != CSIM_WHO_OTHERS;
+    switch ((enum csim_who)who) {
+    case CSIM_WHO_ALL:
+    case CSIM_WHO_ONLINE:
+    case CSIM_WHO_OTHERS: return world->online[id] != 0;
+    case CSIM_WHO_MM_MASK: return mm_ran_on(&world->mms, hart->id, id);
+    case CSIM_WHO_RUNNING: return mm_runs_on(&world->mms, hart->id, id);
+    case CSIM_WHO_OWN:
+    case CSIM_WHO_FIRST_N: break;
+    }
+    return false;
+}
+
+/* The mask is read once, as the kernel does: a hart that joins it later fences when it switches. */
+static void choose_targets(struct world *world, const struct hart *hart, uint32_t slot)
+{
+    uint64_t *mask = &world->shoot_masks[(size_t)slot * world->mms.words];
+    for (uint32_t i = 0; i < world->mms.words; i++)
+        mask[i] = 0;
+    for (uint32_t id = 0; id < world->harts_nr; id++)
+        if (named(world, hart, world->shoots[slot].who, id))
+            mask[id / 64] |= UINT64_C(1) << id % 64;
+}
+
 void shootdown_begin(struct world *world, struct hart *hart, const struct csim_op *op, uint64_t va,
                      uint32_t pages, enum origin origin)
 {
@@ -32,7 +59,6 @@ void shootdown_begin(struct world *world, struct hart *hart, const struct csim_o
     if (frame == 0)
         return;
     frame->slot = hart->id * SHOOTS_MAX + hart->shoots_open++;
-    bool everyone = op->b == CSIM_WHO_ALL || op->b == CSIM_WHO_ONLINE || op->b == CSIM_WHO_OTHERS;
     world->shoots[frame->slot] = (struct shoot){
         .va = va,
         .pages = pages,
@@ -40,31 +66,33 @@ void shootdown_begin(struct world *world, struct hart *hart, const struct csim_o
         .via = op->c == CSIM_VIA_MACHINE ? (uint8_t)world->params.machine.via : op->c,
         .origin = (uint8_t)origin,
         .by_asid = op->d != 0,
-        .self = op->b != CSIM_WHO_OTHERS,
+        .who = op->b,
+        .asid = hart->asid,
     };
     frame->phase = SHOOT_CALL;
     frame->index = 0;
-    frame->user = !everyone;    /* an mm that only ever ran here */
+    choose_targets(world, hart, frame->slot);
+}
+
+static bool targets(const struct world *world, uint32_t slot, uint32_t id)
+{
+    return (world->shoot_masks[(size_t)slot * world->mms.words + id / 64] >> id % 64 & 1) != 0;
 }
 
 static struct fence_extent extent_of(const struct world *world, const struct shoot *shoot)
 {
-    struct fence_extent extent = {shoot->va, shoot->pages, shoot->threshold_pages, shoot->by_asid,
-                                  shoot->via == CSIM_VIA_SBI};
+    struct fence_extent extent = {.va = shoot->va,
+                                  .pages = shoot->pages,
+                                  .threshold_pages = shoot->threshold_pages,
+                                  .asid = shoot->asid,
+                                  .by_asid = shoot->by_asid,
+                                  .firmware = shoot->via == CSIM_VIA_SBI};
     if (shoot->via == CSIM_VIA_SBI) {
         extent.threshold_pages = UINT32_MAX;
         if (shootdown_widens(&world->params.machine, shoot->pages))
             extent.pages = 0;
     }
     return extent;
-}
-
-static bool targets(const struct world *world, const struct hart *hart, const struct frame *frame,
-                    uint32_t id)
-{
-    if (id == hart->id)
-        return world->shoots[frame->slot].self;
-    return !frame->user && world->online[id] != 0;
 }
 
 static uint32_t window_end(const struct world *world, const struct shoot *shoot, uint32_t index)
@@ -94,7 +122,7 @@ static void call(struct world *world, struct hart *hart, struct frame *frame)
     struct shoot *shoot = &world->shoots[frame->slot];
     uint32_t nr = 0;
     for (uint32_t id = frame->index; id < window_end(world, shoot, frame->index); id++)
-        nr += targets(world, hart, frame, id);
+        nr += targets(world, frame->slot, id);
     struct csim_counters *counters = &hart->counters;
     if (nr == 0) {              /* a window without targets costs no call */
         frame->index = window_end(world, shoot, frame->index);
@@ -103,6 +131,10 @@ static void call(struct world *world, struct hart *hart, struct frame *frame)
     }
     counters->remote_fence_calls++;
     counters->remote_fence_targets += nr;
+    if (frame->origin == ORIGIN_USER) {
+        counters->remote_user_calls++;
+        counters->remote_user_targets += nr;
+    }
     if (shoot->via == CSIM_VIA_SBI)
         counters->fence_requests += shoot->pages == 0 ? 1 : shoot->pages;
     world_charge(hart, world_cause(frame->origin, CAUSE_INITIATOR),
@@ -116,7 +148,7 @@ static void send(struct world *world, struct hart *hart, struct frame *frame)
     const struct csim_machine *m = &world->params.machine;
     struct shoot *shoot = &world->shoots[frame->slot];
     enum cause cause = world_cause(frame->origin, CAUSE_INITIATOR);
-    while (frame->index < frame->pc && !targets(world, hart, frame, frame->index))
+    while (frame->index < frame->pc && !targets(world, frame->slot, frame->index))
         frame->index++;
     if (frame->index == frame->pc) {
         frame->phase = SHOOT_WAIT;

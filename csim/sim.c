@@ -85,6 +85,18 @@ static void create_marks(struct world *world, struct arena *arena)
                     m->store_drain_cycles + m->coherence_cycles);
 }
 
+/* Address spaces that the work switches to; they are numbered from 1. */
+static uint32_t mms_max(const struct workload *workload)
+{
+    uint32_t most = 0;
+    for (uint64_t i = 0; i < workload->items_nr; i++) {
+        const struct csim_item *item = &workload->items[i];
+        if (item->kind == CSIM_ITEM_SWITCH_MM && item->arg > most)
+            most = (uint32_t)item->arg;
+    }
+    return most;
+}
+
 static void create_world(struct world *world, struct arena *arena, const struct inputs *in,
                          const struct workload *workload, uint32_t frames_nr)
 {
@@ -107,6 +119,10 @@ static void create_world(struct world *world, struct arena *arena, const struct 
     world->gates = arena_take(arena, workload->gates_nr, sizeof world->gates[0]);
     world->shoots = arena_take(arena, (size_t)world->harts_nr * SHOOTS_MAX,
                                sizeof world->shoots[0]);
+    mm_create(&world->mms, arena, world->harts_nr, mms_max(workload), m->asid_bits,
+              in->params->nr_cpus);
+    world->shoot_masks = arena_take(arena, (size_t)world->harts_nr * SHOOTS_MAX * world->mms.words,
+                                    sizeof world->shoot_masks[0]);
     world->online = arena_take(arena, world->harts_nr, 1);
     world->zipf_text = zipf(arena, w->text_pages, w->zipf_permille);
     world->zipf_linear = zipf(arena, w->linear_pages, w->zipf_permille);
@@ -144,6 +160,7 @@ static void start(struct csim *sim)
         world->gates[gate].need = sim->workload.gates[gate];
     tables_fill(world, &sim->workload);
     world->stores_at_sync = world->pt.stores;
+    mm_start(&world->mms);
     bring_online(world, &sim->workload);
     for (uint32_t id = 0; id < world->harts_nr; id++) {
         struct hart *hart = &world->harts[id];

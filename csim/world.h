@@ -13,6 +13,7 @@
 #include "csim.h"
 #include "event.h"
 #include "mark.h"
+#include "mm.h"
 #include "mmu.h"
 #include "pagetable.h"
 
@@ -70,7 +71,8 @@ struct shoot {
     uint8_t via;
     uint8_t origin;
     bool by_asid;
-    bool self;                /* the sender is in the mask */
+    uint8_t who;              /* enum csim_who */
+    uint16_t asid;            /* the sender's, when it sent */
 };
 
 struct gate {
@@ -119,6 +121,8 @@ struct hart {
     uint64_t marked_at_cycles;        /* its last store to a mark */
     uint64_t stored_at_cycles;        /* its last store that others wait for, of any kind */
     bool published;           /* the MAP item under way has been published */
+    bool asid_rollover;       /* its last switch of address space found the ASIDs rolled over */
+    uint16_t asid;            /* of the address space it runs */
     bool enlisted;            /* among the waiters of a gate */
     uint32_t next_waiter;     /* of that gate, + 1 */
     uint32_t shoots_open;     /* shootdowns it has under way, one inside the other */
@@ -147,6 +151,8 @@ struct world {
     struct gate *gates;
     uint32_t gates_nr;
     struct shoot *shoots;     /* [sender * SHOOTS_MAX + nesting] */
+    uint64_t *shoot_masks;    /* [slot * mms.words]: harts still to be named by the sender */
+    struct mms mms;
     struct hart *harts;
     uint32_t harts_nr;
     uint8_t *online;

@@ -86,6 +86,7 @@ SBI_FENCES: Final = _atom("sbi_fences")
 IRQS_ON: Final = _atom("irqs_on")
 ASIDS: Final = _atom("asids")
 RUNNING: Final = _atom("running")
+ASID_ROLLOVER: Final = _atom("asid_rollover")
 PTE_VALID_NOW: Final = _atom("pte_valid_now")
 TRANSLATES_NOW: Final = _atom("translates_now")
 

@@ -37,7 +37,7 @@ ORDER: Final = (
     ("pagetable",),
     ("walk", "pwc", "tlb", "tlb_policy", "cache"),
     ("mmu", "mmu_check", "mmu_run", "walk_batch", "footprint"),
-    ("mark", "vmap", "workload"),
+    ("mark", "mm", "vmap", "workload"),
     ("world",),
     ("gate", "fence"),
     ("shootdown",),

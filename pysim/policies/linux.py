@@ -11,6 +11,8 @@ from typing import Final
 
 from pysim.ops import (
     ALL,
+    ASID_ROLLOVER,
+    ASIDS,
     INTERRUPT,
     KERNEL_ADDRESS,
     ONE_HART,
@@ -98,6 +100,15 @@ def ptep_set_access_flags(*, svvptc_aware: bool) -> Handler:
     return [when(SVVPTC, flush_tlb_mm(PAGE), [fence(PAGE)])]
 
 
+def switch_mm() -> Handler:
+    """Fence when address spaces change: nothing with ASIDs, until they have been given out anew.
+
+    Source: linux 6.12, arch/riscv/mm/context.c, set_mm_asid (local_flush_tlb_all when a flush is
+    pending) and set_mm_noasid (since 6.10 sfence.vma x0, asid 0, which keeps global entries).
+    """
+    return [when(ASIDS, [when(ASID_ROLLOVER, [fence(ALL)])], [fence(ALL, by_asid=True)])]
+
+
 def new_vmalloc_check(name: str, *, nop_with_svvptc: bool) -> Handler:
     """Test, clear and fence in handle_exception, before the stack is touched.
 
@@ -179,6 +190,10 @@ class Linux:
     def unmap_user(self) -> Handler:
         """Fence the unmapped user range."""
         return flush_tlb_mm(RANGE)
+
+    def switch_mm(self) -> Handler:
+        """Fence in full after an ASID rollover; without ASIDs drop the user entries each time."""
+        return switch_mm()
 
     def ipi(self) -> Handler:
         """Fence page by page up to 64 pages, else everything (local_flush_tlb_range_asid)."""

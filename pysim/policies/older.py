@@ -7,6 +7,8 @@ from typing import Final
 
 from pysim.ops import (
     ALL,
+    ASID_ROLLOVER,
+    ASIDS,
     ONE_HART,
     PAGE,
     PTE_VALID_NOW,
@@ -44,6 +46,14 @@ def flush_tlb_kernel_always(extent: Extent) -> Handler:
     the kernel; the shortcut came with 6.10.
     """
     return [store_barrier("rw_rw"), shootdown(extent, who="online")]
+
+
+def switch_mm_before_610() -> Handler:
+    """Fence in full after an ASID rollover, and without ASIDs at each change of address space.
+
+    Source: linux 6.1, arch/riscv/mm/context.c, set_mm_asid and set_mm_noasid.
+    """
+    return [when(ASIDS & ~ASID_ROLLOVER, [], [fence(ALL)])]
 
 
 def flush_tlb_mm_before_67(extent: Extent) -> Handler:
@@ -103,6 +113,10 @@ class VmallocFault(Linux):
         """Fence one page by address, more by ASID."""
         return flush_tlb_mm_before_67(RANGE)
 
+    def switch_mm(self) -> Handler:
+        """Fence in full after an ASID rollover, and without ASIDs each time."""
+        return switch_mm_before_610()
+
     def ipi(self) -> Handler:
         """Fence one page by address, more in full."""
         return [fence(RANGE, threshold_pages=1)]
@@ -136,6 +150,10 @@ class PreventiveFull(Linux):
         """Fence one page by address, more by ASID."""
         return flush_tlb_mm_before_67(RANGE)
 
+    def switch_mm(self) -> Handler:
+        """Fence in full after an ASID rollover, and without ASIDs each time."""
+        return switch_mm_before_610()
+
     def ipi(self) -> Handler:
         """Fence one page by address, more in full."""
         return [fence(RANGE, threshold_pages=1)]
@@ -164,6 +182,10 @@ class PreventiveRange67(Linux):
     def flush_kernel(self) -> Handler:
         """Fence the range everywhere."""
         return flush_tlb_kernel_always(RANGE)
+
+    def switch_mm(self) -> Handler:
+        """Fence in full after an ASID rollover, and without ASIDs each time."""
+        return switch_mm_before_610()
 
 
 VMALLOC_FAULT: Final = VmallocFault()

@@ -21,7 +21,7 @@ from pysim.ops import (
     store_barrier,
     when,
 )
-from pysim.policies.linux import Mark72
+from pysim.policies.linux import Mark72, switch_mm
 
 _MARK: Final = "new_valid_map_cpus"
 
@@ -77,7 +77,7 @@ class Deferred(Mark72):
 
     def switch_mm(self) -> Handler:
         """Execute what was queued for this hart."""
-        return [flush_deferred()]
+        return [*switch_mm(), flush_deferred()]
 
 
 MARK_SWITCH_IN: Final = MarkSwitchIn()

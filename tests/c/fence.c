@@ -19,32 +19,33 @@ struct counts { uint64_t full, addr, asid, addr_asid, firmware, firmware_full, r
 
 static const struct {
     const char *name;
-    struct fence_extent extent;        /* va, pages, threshold, by ASID, firmware */
+    struct fence_extent extent;        /* va, pages, threshold, ASID, by ASID, firmware */
     struct counts want;
     uint64_t cycles;
     bool drops_first, drops_last;      /* the page at VA, and the 65th from there */
 } rows[] = {
-    {"everything", {0, 0, 64, false, false}, {.full = 1, .requests = 1}, 1003, true, true},
-    {"one page", {VA, 1, 64, false, false}, {.addr = 1, .requests = 1}, 13, true, false},
-    {"two pages", {VA, 2, 64, false, false}, {.addr = 2, .requests = 2}, 26, true, false},
-    {"64 pages, the threshold", {VA, 64, 64, false, false}, {.addr = 64, .requests = 64}, 832,
+    {"everything", {0, 0, 64, 1, false, false}, {.full = 1, .requests = 1}, 1003, true, true},
+    {"one page", {VA, 1, 64, 1, false, false}, {.addr = 1, .requests = 1}, 13, true, false},
+    {"two pages", {VA, 2, 64, 1, false, false}, {.addr = 2, .requests = 2}, 26, true, false},
+    {"64 pages, the threshold", {VA, 64, 64, 1, false, false}, {.addr = 64, .requests = 64}, 832,
      true, false},
-    {"65 pages: one full fence", {VA, 65, 64, false, false}, {.full = 1, .requests = 1}, 1003,
+    {"65 pages: one full fence", {VA, 65, 64, 1, false, false}, {.full = 1, .requests = 1}, 1003,
      true, true},
-    {"65 pages, no threshold", {VA, 65, UINT32_MAX, false, false}, {.addr = 65, .requests = 65},
+    {"65 pages, no threshold", {VA, 65, UINT32_MAX, 1, false, false}, {.addr = 65, .requests = 65},
      845, true, true},
-    {"one page, threshold 0", {VA, 1, 0, false, false}, {.full = 1, .requests = 1}, 1003, true,
+    {"one page, threshold 0", {VA, 1, 0, 1, false, false}, {.full = 1, .requests = 1}, 1003, true,
      true},
-    {"another page", {VA + 4096, 1, 64, false, false}, {.addr = 1, .requests = 1}, 13, false,
+    {"another page", {VA + 4096, 1, 64, 1, false, false}, {.addr = 1, .requests = 1}, 13, false,
      false},
-    {"an ASID", {0, 0, 64, true, false}, {.asid = 1, .requests = 1}, 503, true, true},
-    {"a page of an ASID", {VA, 1, 64, true, false}, {.addr_asid = 1, .requests = 1}, 13, true,
+    {"an ASID", {0, 0, 64, 1, true, false}, {.asid = 1, .requests = 1}, 503, true, true},
+    {"a page of an ASID", {VA, 1, 64, 1, true, false}, {.addr_asid = 1, .requests = 1}, 13, true,
      false},
-    {"65 pages of an ASID", {VA, 65, 64, true, false}, {.asid = 1, .requests = 1}, 503, true,
+    {"65 pages of an ASID", {VA, 65, 64, 1, true, false}, {.asid = 1, .requests = 1}, 503, true,
      true},
-    {"firmware, everything", {0, 0, 64, false, true}, {.firmware = 1, .firmware_full = 1}, 1003,
+    {"firmware, everything", {0, 0, 64, 1, false, true}, {.firmware = 1, .firmware_full = 1}, 1003,
      true, true},
-    {"firmware, three pages", {VA, 3, UINT32_MAX, false, true}, {.firmware = 3}, 39, true, false},
+    {"firmware, three pages", {VA, 3, UINT32_MAX, 1, false, true}, {.firmware = 3}, 39, true,
+     false},
 };
 
 static const struct { const char *name; enum origin origin; enum fence_cause want; } causes[] = {
@@ -65,7 +66,7 @@ static void make(struct scene *scene)
 /* The answer to a load; it fills the TLB. */
 static struct mmu_answer load(struct scene *scene, uint64_t va)
 {
-    struct mmu_request request = {.va = va, .asid = FENCE_USER_ASID, .access = CSIM_LOAD};
+    struct mmu_request request = {.va = va, .asid = MM_OWN_ASID, .access = CSIM_LOAD};
     (void)mmu_begin(&scene->hart.mmu, &request);
     while (scene->hart.mmu.walking)
         (void)mmu_step(&scene->hart.mmu, &scene->pt, 1000);
