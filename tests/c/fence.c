@@ -54,6 +54,8 @@ static const struct { const char *name; enum origin origin; enum fence_cause wan
     {"a purge", ORIGIN_PURGE, FENCE_FOR_PURGE},
 };
 
+static const struct world world;        /* stores drain at once */
+
 struct scene { struct hart hart; struct pagetable pt; struct arena arena; };
 
 static void make(struct scene *scene)
@@ -102,7 +104,7 @@ static void check_rows(struct table *table)
         struct scene *scene = open_scene();
         const struct csim_counters *got = &scene->hart.counters;
         const char *name = rows[i].name;
-        uint64_t cycles = fence_execute(&scene->hart, rows[i].extent, ORIGIN_MAP);
+        uint64_t cycles = fence_execute(&world, &scene->hart, rows[i].extent, ORIGIN_MAP);
         table->rows++;
         table_want(table, name, "cycles", cycles, rows[i].cycles);
         table_want(table, name, "full", got->fences_full, rows[i].want.full);
@@ -125,7 +127,7 @@ static void check_causes(struct table *table)
     for (size_t i = 0; i < ROWS(causes); i++) {
         struct scene *scene = open_scene();
         struct fence_extent everything = {.pages = 0};
-        (void)fence_execute(&scene->hart, everything, causes[i].origin);
+        (void)fence_execute(&world, &scene->hart, everything, causes[i].origin);
         table->rows++;
         table_want(table, causes[i].name, "refill for", load(scene, VA).refill_for,
                    causes[i].want);
