@@ -257,6 +257,7 @@ enum csim_item_kind {
     CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause, va = stval */
     CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
     CSIM_ITEM_USER_PROTECT, /* protect_user over arg user pages */
+    CSIM_ITEM_USER_SPURIOUS, /* user_spurious over one user page */
     CSIM_ITEM_USER_UNMAP,  /* unmap_user over arg user pages; 0 = the whole address space */
     CSIM_ITEM_SWITCH_MM,   /* address space arg runs here from now on, then switch_mm; 0 = the
                             * hart's own, with which it starts and which runs nowhere else */
@@ -369,6 +370,7 @@ struct csim_params {
     X(user_faults, "faults", "user faults of the workload")                                        \
     X(user_fault_pages, "pages", "installed by them")                                              \
     X(user_protects, "changes", "user PTEs given rights by the workload")                          \
+    X(user_spurious_faults, "faults", "user faults of the workload whose PTE was valid by then")   \
     X(user_unmaps, "changes", "user ranges that lost rights: munmap, mprotect, COW, fork")         \
     X(mm_switches, "switches", "of a hart to another address space")                               \
     X(asid_rollovers, "rollovers", "times that the ASIDs ran out and were given out anew")         \

@@ -427,6 +427,11 @@ static void begin_user(struct world *world, struct hart *hart, const struct csim
     } else if (item->kind == CSIM_ITEM_USER_PROTECT) {
         handler = CSIM_PROTECT_USER;
         counters->user_protects++;
+    } else if (item->kind == CSIM_ITEM_USER_SPURIOUS) {
+        handler = CSIM_USER_SPURIOUS;
+        pages = 1;
+        counters->user_spurious_faults++;
+        counters->traps_user++;
     } else if (item->kind == CSIM_ITEM_SWITCH_MM) {
         uint64_t before = world->mms.rollovers;
         handler = CSIM_SWITCH_MM;
@@ -460,6 +465,7 @@ static void begin_item(struct world *world, struct hart *hart, struct frame *fra
         return;
     case CSIM_ITEM_USER_FAULT:
     case CSIM_ITEM_USER_PROTECT:
+    case CSIM_ITEM_USER_SPURIOUS:
     case CSIM_ITEM_USER_UNMAP:
     case CSIM_ITEM_SWITCH_MM: begin_user(world, hart, item); return;
     case CSIM_ITEM_IDLE: begin_idle(hart, frame, item); return;

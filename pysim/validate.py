@@ -18,18 +18,36 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
-from pysim import costs, engine, machines, ops, policies, published, scenario, stats, workloads
+from pysim import (
+    costs,
+    engine,
+    footprint,
+    machines,
+    ops,
+    policies,
+    published,
+    scenario,
+    stats,
+    workloads,
+)
 from pysim import validate_kernel as kernels
 from pysim.engine import Question, Result
 from pysim.errors import InputError
 from pysim.machines import Machine
 from pysim.ops import ALL, PAGE, RANGE, Extent, Handler, Mark, shootdown, store_ptes
-
-Role: TypeAlias = Literal["input", "fitted", "predicted"]
-Outcome: TypeAlias = Literal["pass", "fail", "input", "fitted", "not scored", "not modelled"]
-Number: TypeAlias = "int | Fraction"
+from pysim.scores import (
+    Outcome,
+    Parameter,
+    Role,
+    Score,
+    Scoreboard,
+    of_machine,
+    passed,
+    percent,
+    text,
+)
 
 # ---- tolerances, fixed before scoring -----------------------------------------------------------
 
@@ -43,84 +61,6 @@ FIXED_SLOPES: Final = 3
 """A shootdown's fixed part is at least so many times what one more hart adds."""
 REMOVED_POINTS: Final = 10
 """The share of fence requests that a preset loses lies within so many percentage points."""
-
-
-# ---- rows ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One number behind a row: ``role`` says whether it was measured, fitted or assumed."""
-
-    name: str
-    value: str
-    role: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """One prediction beside one measurement."""
-
-    group: str
-    what: str
-    role: Role
-    measured: str
-    predicted: str
-    tolerance: str
-    outcome: Outcome
-    source: str
-    reason: str = ""
-    parameters: tuple[Parameter, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scoreboard:
-    """All rows, in the order of the groups."""
-
-    rows: tuple[Score, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether something passed and nothing failed or is not modelled."""
-        outcomes = Counter(row.outcome for row in self.rows)
-        return bool(outcomes["pass"]) and not (outcomes["fail"] or outcomes["not modelled"])
-
-    @property
-    def summary(self) -> str:
-        """One line: how many rows passed, failed, were inputs, were not scored."""
-        outcomes = Counter(row.outcome for row in self.rows)
-        scored = outcomes["pass"] + outcomes["fail"]
-        rest = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items())
-                         if outcome not in ("pass", "fail"))
-        return f"{outcomes['pass']} of {scored} scored rows pass" + (f"; {rest}" if rest else "")
-
-
-def _text(value: Number, unit: str = "") -> str:
-    """Print up to four digits; whole numbers whole."""
-    number = float(value)
-    whole = number.is_integer() or abs(number) >= 1000
-    said = f"{number:,.0f}" if whole else f"{number:.3g}"
-    return f"{said} {unit}".strip()
-
-
-def _percent(value: Number) -> str:
-    return f"{_text(value * 100)} %"
-
-
-def _passed(good: bool) -> Outcome:
-    return "pass" if good else "fail"
-
-
-def _of_machine(machine: Machine, fields: Iterable[str], roles: Mapping[str, str] | None = None,
-                ) -> Iterator[Parameter]:
-    """Yield fields of a machine with who vouches for them."""
-    for field in fields:
-        source = machine.provenance(field)
-        role = (roles or {}).get(field) or (
-            "assumed" if source.startswith("assumed") else "input")
-        yield Parameter(name=f"{machine.name}: {field}", value=str(machine.flat()[field]),
-                        role=role, source=source)
 
 
 # ---- runs ---------------------------------------------------------------------------------------
@@ -191,13 +131,13 @@ def _kernel_score(policy: str, what: str, rows: list[kernels.Row], data: Path) -
     parts = [f"{wrong[0].workload} on {wrong[0].harts} harts: {wrong[0].measured} measured, "
              f"{wrong[0].predicted} predicted" if wrong else ""]
     parts += [f"{times} not scored: {why}" for why, times in reasons.most_common(1)]
-    outcome: Outcome = _passed(not wrong) if scored else "not scored"
+    outcome: Outcome = passed(not wrong) if scored else "not scored"
     if outcomes[kernels.NOT_MODELLED]:
         outcome = "not modelled"
     return Score(
         group="kernels", what=f"{policy}: {what}, {', '.join(map(str, harts))} harts",
-        role="predicted", measured=_text(sum(row.measured or 0 for row in scored)),
-        predicted=_text(sum(row.predicted or 0 for row in scored)),
+        role="predicted", measured=text(sum(row.measured or 0 for row in scored)),
+        predicted=text(sum(row.predicted or 0 for row in scored)),
         tolerance=f"exact, each of {len(scored)}" + (f"; vm_map_ram +-{loose}" if loose else ""),
         outcome=outcome, source=KERNEL_SOURCE,
         reason="; ".join(part for part in parts if part),
@@ -215,7 +155,7 @@ def _kernel_parameters(policy: str, data: Path) -> Iterator[Parameter]:
                     source=f"{source}: recordings, event logs and the rows' own event counts")
     yield Parameter(name="NR_CPUS", value=str(kernels.NR_CPUS), role="input", source=KERNEL_SOURCE)
     machine = kernels.qemu(svvptc=svvptc, via="imsic" if "imsic" in policy else "sbi")
-    yield from _of_machine(machine, ("levels", "asid_bits", "svvptc", "via", "inv_l1",
+    yield from of_machine(machine, ("levels", "asid_bits", "svvptc", "via", "inv_l1",
                                      "sbi_range_limit_bytes", "sbi_window_harts"))
 
 
@@ -267,7 +207,7 @@ def _series_parameters(series: published.Series) -> tuple[Parameter, ...]:
                   source=published.SERIES_SOURCE),
         Parameter(name="fences after", value=str(series.after), role="input",
                   source=published.SERIES_SOURCE),
-        *_of_machine(series_machine("typical", svvptc=True),
+        *of_machine(series_machine("typical", svvptc=True),
                      [cost.field for cost in costs.COSTS]),
         *rates,
     )
@@ -286,9 +226,9 @@ def of_series(bench: Bench) -> Iterator[Score]:
         measured = 1 - Fraction(series.after, series.before)
         yield Score(
             group="patch series", what=f"{series.name}: fence requests removed, preset unfitted",
-            role="predicted", measured=_percent(measured), predicted=_percent(share),
+            role="predicted", measured=percent(measured), predicted=percent(share),
             tolerance=f"{REMOVED_POINTS} points",
-            outcome=_passed(abs(share - measured) * 100 <= REMOVED_POINTS),
+            outcome=passed(abs(share - measured) * 100 <= REMOVED_POINTS),
             source=published.SERIES_SOURCE, parameters=parameters,
             reason="" if abs(share - measured) * 100 <= REMOVED_POINTS else
             "the residue (what is fenced after the patches too) depends on a system that is not "
@@ -309,7 +249,7 @@ def _consistency(series: published.Series, before: Result, after: Result,
     faults = series.before - series.after
     predicted = series.after + faults * (of_user(before) - of_user(after))
     return Score(group="patch series", what=f"{series.name}: requests before", role="input",
-                 measured=_text(series.before), predicted=_text(predicted),
+                 measured=text(series.before), predicted=text(predicted),
                  tolerance="none: its residue is an input", outcome="input",
                  source=published.SERIES_SOURCE, parameters=parameters)
 
@@ -344,10 +284,10 @@ def _gain(series: published.Series, gains: Mapping[str, Fraction]) -> Score:
         why.append("the costs span more than they may: that core's fence and fault costs are not "
                    "published")
     return Score(
-        group="gains", what=series.name, role="predicted", measured=_percent(series.gain),
-        predicted=f"{_percent(low)} .. {_percent(high)}, typical {_percent(typical)}",
+        group="gains", what=series.name, role="predicted", measured=percent(series.gain),
+        predicted=f"{percent(low)} .. {percent(high)}, typical {percent(typical)}",
         tolerance=f"inside, within a factor {float(GAIN_FACTOR)} of typical",
-        outcome=_passed(inside and narrow), source=published.SERIES_SOURCE, reason="; ".join(why),
+        outcome=passed(inside and narrow), source=published.SERIES_SOURCE, reason="; ".join(why),
         parameters=(*(Parameter(name=cost.field, value=f"{cost.low} {cost.typical} {cost.high}",
                                 role="input", source=cost.source)
                       for cost in (*costs.COSTS, costs.FAULT_CYCLES)),
@@ -364,7 +304,7 @@ def of_shootdowns(bench: Bench) -> Iterator[Score]:
     measured = []
     for one in published.SHOOTDOWNS:
         fit = stats.line(one.points)
-        measured.append(f"{one.name}: {_text(fit.fixed / fit.slope)}")
+        measured.append(f"{one.name}: {text(fit.fixed / fit.slope)}")
     for via in ("sbi", "imsic"):
         machine = machines.load("sg2042").override({"via": via}, where="pysim/validate.py")
         fit = stats.line([(harts, bench.cycles_a_map(
@@ -379,12 +319,12 @@ def of_shootdowns(bench: Bench) -> Iterator[Score]:
         yield Score(
             group="remote fences", what=f"{via}, {SHOOTDOWN_HARTS[0]} to {SHOOTDOWN_HARTS[-1]} "
             "harts: fixed part in slopes", role="predicted", measured="; ".join(measured),
-            predicted=f"{_text(slopes)} (r2 {float(fit.r_squared):.4f}; {fit} cycles)",
+            predicted=f"{text(slopes)} (r2 {float(fit.r_squared):.4f}; {fit} cycles)",
             tolerance=f"r2 >= {float(LINEAR)}, >= {FIXED_SLOPES} slopes",
-            outcome=_passed(good), source="; ".join(one.source for one in published.SHOOTDOWNS),
+            outcome=passed(good), source="; ".join(one.source for one in published.SHOOTDOWNS),
             reason="shape only: those machines are x86" + (
                 "" if good else "; not linear, or the fixed part is too small"),
-            parameters=tuple(_of_machine(machine, (*costs_used, "fence_all_cycles",
+            parameters=tuple(of_machine(machine, (*costs_used, "fence_all_cycles",
                                                    "fence_pipe_cycles"))))
 
 
@@ -440,7 +380,7 @@ def of_sbi(bench: Bench) -> Iterator[Score]:
         ecall = Fraction(k1.machine.ecall_cycles)
         roles = dict.fromkeys(("ecall_cycles", "sbi_fixed_cycles", "fence_all_cycles",
                                "fence_asid_cycles"), "fitted")
-        parameters = tuple(_of_machine(k1.machine, (
+        parameters = tuple(of_machine(k1.machine, (
             *roles, "fence_va_cycles", "fence_pipe_cycles", "sbi_range_limit_bytes"), roles))
         rows: tuple[tuple[str, Role, int, Fraction], ...] = (
             ("base impl_id", "fitted", firmware.impl_id, ecall),
@@ -454,14 +394,55 @@ def of_sbi(bench: Bench) -> Iterator[Score]:
         )
         for what, role, measured, predicted in rows:
             good = abs(predicted - measured) <= K1_RELATIVE * measured
-            outcome: Outcome = _passed(good)
+            outcome: Outcome = passed(good)
             if role == "fitted":
                 outcome = "fitted" if predicted == measured else "fail"
             yield Score(
                 group="SBI calls", what=f"K1, {firmware.name}: {what}", role=role,
-                measured=_text(measured, "cycles"), predicted=_text(predicted, "cycles"),
-                tolerance="fitted" if role == "fitted" else f"{_percent(K1_RELATIVE)}",
+                measured=text(measured, "cycles"), predicted=text(predicted, "cycles"),
+                tolerance="fitted" if role == "fitted" else f"{percent(K1_RELATIVE)}",
                 outcome=outcome, source=published.K1_SOURCE, parameters=parameters)
+
+
+# ---- footprint ----------------------------------------------------------------------------------
+
+FOOTPRINT_SOURCE: Final = "sbc-bench result 8PA8, P550 at 1.4 GHz (hardware.md c.5)"
+FITTED_POINTS: Final = (256 * footprint.KIB, 2048 * footprint.KIB)
+"""Footprints from and to which a curve's points were fitted: they gave `l2_hit_cycles`, and the
+second knee the entries of the L2 TLB (see the preset p550)."""
+KNEES: Final[Mapping[str, tuple[int, Role]]] = {
+    "l1_misses": (128 * footprint.KIB, "predicted"), "walks": (2048 * footprint.KIB, "fitted"),
+}
+
+
+def of_footprint(bench: Bench) -> Iterator[Score]:
+    """Translation cost against footprint on a P550: where its knees are, and each point."""
+    found = footprint.curve(machines.load("p550"))
+    roles = dict.fromkeys(found.machine.fitted, "fitted")
+    parameters = tuple(of_machine(found.machine, (
+        "l1d.base.ways", "l2.base.sets", "l2.base.ways", "l2_hit_cycles", "pte_via",
+        "walk_overhead_per_level_cycles", "read_l2_cycles", "read_llc_cycles", "read_dram_cycles",
+    ), roles))
+    for share, (measured, role) in KNEES.items():
+        reach = found.reach(share)
+        yield Score(
+            group="footprint", what=f"P550: last footprint before {share.replace('_', ' ')}",
+            role=role, measured=footprint.size_text(measured),
+            predicted=footprint.size_text(reach) if reach is not None else "none",
+            tolerance="exact", outcome=passed(reach == measured) if role == "predicted" else
+            "fitted" if reach == measured else "fail", source=FOOTPRINT_SOURCE,
+            parameters=parameters)
+    tolerance = f"{percent(footprint.TOLERANCE)} or {float(footprint.TOLERANCE_NS)} ns"
+    for point in found.points:
+        if point.measured_ns is None:
+            continue
+        fitted = FITTED_POINTS[0] <= point.footprint_bytes <= FITTED_POINTS[1]
+        yield Score(
+            group="footprint", what=f"P550: {footprint.size_text(point.footprint_bytes)}",
+            role="fitted" if fitted else "predicted", measured=text(point.measured_ns, "ns"),
+            predicted=text(point.translation_ns, "ns"), tolerance=tolerance,
+            outcome=("fitted" if fitted else "pass") if point.agrees else "fail",
+            source=FOOTPRINT_SOURCE, parameters=parameters)
 
 
 # ---- the whole ----------------------------------------------------------------------------------
@@ -474,6 +455,7 @@ GROUPS: Final[Mapping[str, Group]] = {
     "gains": of_gains,
     "remote fences": of_shootdowns,
     "SBI calls": of_sbi,
+    "footprint": of_footprint,
 }
 
 

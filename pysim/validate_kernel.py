@@ -8,13 +8,16 @@ event counts: so many maps, frees and purges. What is compared:
 * several harts: calls for a remote fence of a kernel range (``rf_kern``) and the harts they
   address (``kernel targets`` = ``rf_targets`` - harts x ``rf_full``);
 * one hart: the fences by address and the full ones that ``preventive`` has more than ``mark``;
-* everywhere: page faults of the kernel on kernel addresses, of which there are none.
+* everywhere: page faults of the kernel on kernel addresses, of which there are none; where a row's
+  user work is known (`pysim.validate_user`), the local fences of user faults, unmaps and forks, the
+  user shootdowns of several harts, and the whole flushes of a module's load and unload.
 
 A row that cannot be scored says why; nothing is fitted to the counts.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +26,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from pysim import engine, ftrace, kernel_counts, machines, scenario, workloads
+from pysim import engine, ftrace, kernel_counts, machines, scenario, validate_user, workloads
 from pysim.engine import Question, Result
 from pysim.errors import EngineError, InputError
 from pysim.ftrace import PAGE_BYTES, Alloc, Event, Free, Purge, Trace
 from pysim.kernel_counts import Counted, FileName, MissingColumnError
 from pysim.machines import Machine
+from pysim.validate_user import UserWork
 from pysim.workloads import Workload, replay
 from pysim.workloads.recovery import Recovery, recover
 
@@ -58,6 +62,8 @@ NR_CPUS: Final = 64
 """CONFIG_NR_CPUS of the kernels (data/kernel README)."""
 
 _STACK_PAGES: Final = 4
+_USER_WHAT: Final = {"S_addr": "user S_addr", "S_asid": "user S_asid",
+                     "S_addr_asid": "user S_addr_asid"}
 _STEP_NS: Final = 10_000
 _BASE_VA: Final = 0xFF20000000000000
 _PURGE_PAGES: Final = 1 << 20
@@ -187,6 +193,16 @@ def question(trace: Trace, policy: str, machine: Machine, harts: int) -> Questio
     ), work=made)
 
 
+def user_question(work: UserWork, policy: str, machine: Machine, harts: int) -> Question:
+    """Return the run of a row's user work, on hart 0 of a machine where nothing else happens."""
+    items, length = validate_user.items(work, harts)
+    made = replay.Replay(items=items, gates=struct.pack("<I", 0), useful_cycles=length,
+                         counts=Counter(), notes=())
+    return scenario.lower(scenario.Scenario(
+        policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=max(NR_CPUS, harts),
+    ), work=made)
+
+
 # ---- recordings made from counts ----------------------------------------------------------------
 
 
@@ -255,6 +271,8 @@ class _Folder:
     logs: list[Path]
     simulate: Callable[[Question], Result]
     ran: dict[str, Result] = field(default_factory=dict)
+    user_ran: dict[tuple[UserWork, str, bool, str, int], Mapping[str, int]] = field(
+        default_factory=dict)
     asked: dict[tuple[int, str, int, int], tuple[Trace, Result]] = field(default_factory=dict)
 
     @cached_property
@@ -388,6 +406,41 @@ class _Folder:
             yield from self.several(row, predicted, wrong)
         if row.policy == "preventive" and (row.harts == 1 or row.via == "imsic"):
             yield from self.alone(row, predicted, wrong)
+        work = None if row.negative else validate_user.of_row(row)
+        if work is not None:
+            yield from self.user(row, work, predicted, wrong)
+
+    def run_user(self, work: UserWork, row: Counted) -> Mapping[str, int]:
+        """Run a row's user work, once for equal rows."""
+        policy, svvptc = POLICIES[row.policy]
+        same = (work, policy, svvptc, row.via, row.harts)
+        if same not in self.user_ran:
+            asked = user_question(work, policy, qemu(svvptc=svvptc, via=row.via), row.harts)
+            self.user_ran[same] = _predicted(self.simulate(asked))
+        return self.user_ran[same]
+
+    def user(self, row: Counted, work: UserWork, kernel: Mapping[str, int],
+             wrong: str) -> Iterable[Row]:
+        """Compare user fences and whole flushes; the kernel's own fences are added."""
+        ran = self.run_user(work, row)
+        predicted = {
+            "S_addr": kernel["fences_addr"] + ran["fences_addr"],
+            "S_full": kernel["fences_full"] + ran["fences_full"],
+            "S_asid": ran["fences_asid"], "S_addr_asid": ran["fences_addr_asid"],
+            "user calls": ran["remote_user_calls"],
+            "rf_full": ran["remote_fence_calls"] - ran["remote_user_calls"],
+        }
+        unknown = self.sizes(row).unknown if row.policy == "preventive" and (
+            row.harts == 1 or row.via == "imsic") else ""
+        for what in work.on_one_hart if row.harts == 1 else work.on_several:
+            sized = what in ("S_addr", "S_full") and unknown
+            remote = what in ("user calls", "rf_full")
+            if remote and row.via == "imsic":
+                continue            # the kernel's own IPIs: no SBI call is made
+            measured = row["rf_calls"] - row["rf_kern"] if what == "user calls" else row[what]
+            trace = wrong if what in ("S_addr", "S_full") else ""
+            yield self.row(row, _USER_WHAT.get(what, what), measured, predicted[what],
+                           reason=work.wrong or sized or trace)
 
     def several(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare remote fences."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pysim.footprint import Curve
     from pysim.negative import Report as NegativeReport
-    from pysim.validate import Scoreboard
+    from pysim.scores import Scoreboard
     from pysim.validate_kernel import KernelReport
     from pysim.walks import WalkReport
     from pysim.workloads.recovery import Recovery

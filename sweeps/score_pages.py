@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sweeps.tables import Column, Table, render
 
 if TYPE_CHECKING:
-    from pysim.validate import Score, Scoreboard
+    from pysim.scores import Score, Scoreboard
 
 NOTE = ("Written by `make tables` from `pysim/validate.py` and the shared folder of counts; edit "
         "those, not this page.")

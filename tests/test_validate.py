@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from pysim import costs, engine, machines, policies, published, stats, validate
+from pysim import costs, engine, machines, policies, published, scores, stats, validate
 from pysim.engine import Question, Result
 from pysim.errors import InputError
 
 
-def board(only: str, **changes: Any) -> dict[str, validate.Score]:
+def board(only: str, **changes: Any) -> dict[str, scores.Score]:
     return {row.what: row for row in validate.validate(only=only, **changes).rows}
 
 
-def score(outcome: validate.Outcome) -> validate.Score:
-    return validate.Score(group="g", what="w", role="predicted", measured="", predicted="",
+def score(outcome: scores.Outcome) -> scores.Score:
+    return scores.Score(group="g", what="w", role="predicted", measured="", predicted="",
                           tolerance="", outcome=outcome, source="s")
 
 
@@ -27,9 +27,9 @@ def score(outcome: validate.Outcome) -> validate.Score:
     (["pass", "not modelled"], False), (["fitted", "input"], False), ([], False),
 ])
 def test_a_board_holds_when_something_passes_and_nothing_fails(
-    outcomes: list[validate.Outcome], ok: bool
+    outcomes: list[scores.Outcome], ok: bool
 ) -> None:
-    assert validate.Scoreboard(rows=tuple(map(score, outcomes))).ok is ok
+    assert scores.Scoreboard(rows=tuple(map(score, outcomes))).ok is ok
 
 
 def test_an_unknown_group_is_refused() -> None:

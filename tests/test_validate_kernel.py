@@ -24,6 +24,7 @@ COLUMNS = ("policy", "boot_id", "smp", "workload", "rep", "ops", "S_full", "S_ad
            "free_vmap_area_noflush", "__purge_vmap_area_lazy", "ftkr_calls")
 ROW = dict.fromkeys(COLUMNS, 0) | {"policy": "mark", "boot_id": "m", "smp": 2, "workload": "fork",
                                    "ops": 10}
+USER = {"user S_addr", "user S_asid", "user S_addr_asid", "user calls", "S_full", "rf_full"}
 SMALL = Path(__file__).parent / "data" / "kernel"
 PACKAGED = ftrace.find("riscv-6.12-mark-smp2-forkburst")
 
@@ -57,8 +58,27 @@ def naive(question: Question) -> Result:
     items = sorted(items, key=lambda item: int(item["order"]))
     up = harts - sum(KINDS[int(item["kind"])] == "online" for item in items)
     counts: Counter[str] = Counter()
+    svvptc = engine.ffi.from_buffer("struct csim_params *", question.params).machine.svvptc
+    lazy = svvptc and question.ops != PREVENTIVE_OPS
+
+    def everywhere(pages: int, user: str = "") -> None:
+        """A range fenced on all harts, or here when there is no other."""
+        if up > 1:
+            counts["remote_fence_calls"] += 1
+            counts[f"remote{user}_calls"] += 1
+        else:
+            whole = {"": "full", "_user": "asid"}[user] if not 1 <= pages <= 64 else ""
+            counts[f"fences_{whole}" if whole else f"fences_addr{'_asid' * bool(user)}"] += (
+                1 if whole else pages)
+
     for item in items:
         kind = KINDS[int(item["kind"])]
+        if kind == "flush" or kind == "user_unmap":
+            everywhere(int(item["arg"]), "_user" if kind == "user_unmap" else "")
+        elif kind in ("user_protect", "user_spurious") and lazy:
+            everywhere(1, "_user")
+        elif kind in ("user_fault", "user_protect", "user_spurious") and not lazy:
+            counts["fences_addr"] += max(1, int(item["arg"]))
         up += kind == "online"
         if kind == "purge" or (kind == "map" and question.ops == PREVENTIVE_OPS):
             if up > 1:
@@ -193,7 +213,7 @@ def test_a_run_that_ends_in_a_verdict_differs(tmp_path: Path) -> None:
         return Result(verdict="oops", verdict_hart=0, verdict_at_cycles=1, verdict_va=2,
                       counters=good.counters, histograms={})
 
-    rows = judged(tmp_path, preventive(3), simulate=oops)
+    rows = judged(tmp_path, preventive(3, workload="threads"), simulate=oops)
     assert {row.outcome for row in rows} == {"differs"}
 
 
@@ -206,6 +226,56 @@ def test_equal_questions_run_once(tmp_path: Path) -> None:
 
     judged(tmp_path, *[preventive(3, rep=rep) for rep in range(5)], simulate=note)
     assert len(asked) == 1
+
+
+# ---- the user side ------------------------------------------------------------------------------
+
+ANON = {"workload": "pf_anon", "ops": 2048, "pf_U_u": 2048, "pf_S_u": 0, "S_asid": 4,
+        "S_addr_asid": 0, "rf_calls": 0}
+
+
+@pytest.mark.parametrize(("policy", "addr"), [("preventive", 2048), ("mark", 2048),
+                                              ("mark+svvptc", 0)])
+def test_a_fault_is_one_fence_or_none_with_svvptc(tmp_path: Path, policy: str, addr: int) -> None:
+    row = ROW | ANON | {"policy": policy, "smp": 1, "S_addr": addr}
+    assert outcome(judged(tmp_path, row, simulate=engine.simulate), "user S_addr") == (
+        addr, addr, "equal")
+    rows = judged(tmp_path, row | {"S_addr": addr + 1}, simulate=engine.simulate)
+    assert outcome(rows, "user S_addr")[2] == "differs"
+    assert outcome(rows, "user S_asid") == (4, 4, "equal")
+
+
+def test_on_several_harts_unmaps_are_calls(tmp_path: Path) -> None:
+    rows = judged(tmp_path, ROW | ANON | {"S_addr": 2048, "rf_calls": 4, "rf_user": 2,
+                                          "rf_full": 2}, simulate=engine.simulate)
+    assert outcome(rows, "user calls") == (4, 4, "equal")
+
+
+def test_imsic_has_no_user_calls_to_compare(tmp_path: Path) -> None:
+    rows = judged(tmp_path, ROW | ANON | {"S_addr": 2048, "ipi": "imsic"},
+                  simulate=engine.simulate)
+    assert not [row for row in rows if row.what == "user calls"]
+    assert outcome(rows, "user S_addr") == (2048, 2048, "equal")
+
+
+def test_a_fork_with_more_faults_has_spurious_ones(tmp_path: Path) -> None:
+    row = ROW | {"smp": 1, "policy": "mark+svvptc", "ops": 10, "pf_U_u": 70, "pf_S_u": 10,
+                 "S_asid": 20, "S_addr_asid": 60}
+    rows = judged(tmp_path, row, simulate=engine.simulate)
+    assert outcome(rows, "user S_addr_asid") == (60, 60, "equal")
+    rows = judged(tmp_path, row | {"pf_U_u": 50}, simulate=engine.simulate)
+    assert outcome(rows, "user S_addr_asid")[2] == "not scored"
+
+
+def test_a_modules_whole_flushes_are_counted_apart_from_purges(tmp_path: Path) -> None:
+    base = {"workload": "modload", "ops": 2, "__purge_vmap_area_lazy": 8, "ftkr_calls": 8}
+    rows = judged(tmp_path, ROW | base | {"smp": 1, "S_full": 48})
+    assert outcome(rows, "S_full") == (48, 48, "equal")
+    rows = judged(tmp_path, ROW | base | {"rf_kern": 8, "rf_full": 40, "rf_targets": 96})
+    assert outcome(rows, "rf_full") == (40, 40, "equal")
+    rows = judged(tmp_path, ROW | base | {"rf_kern": 9, "__purge_vmap_area_lazy": 9, "rf_full": 45,
+                                          "ftkr_calls": 9, "rf_targets": 108})
+    assert outcome(rows, "rf_full")[2] == "not scored"
 
 
 # ---- boots --------------------------------------------------------------------------------------
@@ -437,7 +507,7 @@ def test_the_engine_agrees_with_the_counts_of_this_checkout() -> None:
     assert len(equal) >= 270
     assert sum(row.measured != 0 for row in equal) >= 120
     assert {row.what for row in equal} == {"rf_kern", "kernel targets", "pf_S_k", "S_addr added",
-                                           "S_full added"}
+                                           "S_full added", *(USER - {"user calls"})}
 
 
 def test_the_wrong_policy_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,7 +516,7 @@ def test_the_wrong_policy_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(vk, "POLICIES", swapped)
     rows = vk.validate_kernel(SMALL).rows
     off = Counter(row.what for row in rows if row.outcome == "differs")
-    assert off.keys() == {"rf_kern", "kernel targets", "S_addr added"}
+    assert off.keys() == {"rf_kern", "kernel targets", "S_addr added", "user S_addr", "S_full"}
     assert off["rf_kern"] >= 30
 
 

@@ -187,6 +187,10 @@ class Linux:
         """Fence the changed user page."""
         return ptep_set_access_flags(svvptc_aware=self.svvptc_aware)
 
+    def user_spurious(self) -> Handler:
+        """Fence the page of a write that faults again (flush_tlb_fix_spurious_fault)."""
+        return ptep_set_access_flags(svvptc_aware=self.svvptc_aware)
+
     def unmap_user(self) -> Handler:
         """Fence the unmapped user range."""
         return flush_tlb_mm(RANGE)

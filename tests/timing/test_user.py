@@ -39,6 +39,13 @@ def test_an_access_flag_is_fenced_here_or_with_svvptc_by_asid() -> None:
     assert fences(change, svvptc=1) == (0, 0, 0, 1)
 
 
+def test_a_spurious_write_fault_is_fenced_like_an_access_flag() -> None:
+    again = [item("user_spurious", 0, 10)]
+    assert fences(again) == (0, 1, 0, 0)
+    assert fences(again, svvptc=1) == (0, 0, 0, 1)
+    assert counted(again, "user_spurious_faults", "traps_user") == (1, 1)
+
+
 @pytest.mark.parametrize(("policy", "pages", "want"), [
     ("mark-7.2", 1, (0, 0, 0, 1)), ("mark-7.2", 64, (0, 0, 0, 64)), ("mark-7.2", 65, (0, 0, 1, 0)),
     ("mark-7.2", 0, (0, 0, 1, 0)), ("preventive-full", 1, (0, 0, 0, 1)),
