@@ -783,6 +783,49 @@ enum csim_status csim_mmu_run(const struct csim_machine *machine, uint32_t hart,
                               struct csim_mmu_answer *answers, struct csim_counters *counters,
                               struct csim_error *error);
 
+/* Vector instructions a stream may use; the results are the same bytes. */
+enum csim_simd { CSIM_SIMD_BEST, CSIM_SIMD_PLAIN, CSIM_SIMD_AVX2, CSIM_SIMD_AVX512,
+                 CSIM_SIMD_PATHS };
+
+struct csim_mmu;
+
+/* How the references of a stream are made. */
+struct csim_mmu_stream {
+    uint16_t asid;
+    uint8_t access;          /* enum csim_access */
+    uint8_t user;
+    uint32_t simd;           /* enum csim_simd; BEST: what this processor has */
+};
+
+struct csim_mmu_streamed {
+    uint64_t cycles;         /* the stream took */
+    uint64_t faults;         /* references that were not translated */
+    uint64_t batched;        /* references that went level by level; the rest one by one */
+};
+
+/* An empty mmu over an empty table with room for so many PTE stores and tables in its life. On
+ * failure *out is NULL and *error is filled. */
+enum csim_status csim_mmu_create(const struct csim_machine *machine, uint32_t hart, uint64_t seed,
+                                 uint64_t stores, uint64_t tables, struct csim_mmu **out,
+                                 struct csim_error *error);
+
+/* Runs the steps, as csim_mmu_run() does, after all that was run before. */
+enum csim_status csim_mmu_steps(struct csim_mmu *mmu, const struct csim_mmu_step *steps,
+                                uint64_t steps_nr, struct csim_mmu_answer *answers,
+                                struct csim_error *error);
+
+/* One access to each address, one after the other, each ended before the next: what as many
+ * CSIM_MMU_ACCESS steps would do. */
+enum csim_status csim_mmu_stream(struct csim_mmu *mmu, const struct csim_mmu_stream *how,
+                                 const uint64_t *vas, uint64_t vas_nr,
+                                 struct csim_mmu_streamed *out, struct csim_error *error);
+
+/* All counters since it was made. */
+void csim_mmu_counters(const struct csim_mmu *mmu, struct csim_counters *counters);
+
+/* Gives all memory back; NULL is fine. */
+void csim_mmu_destroy(struct csim_mmu *mmu);
+
 /* ---- Random reads over a footprint ----------------------------------------------------------- */
 
 /* Where a read is answered. */

@@ -97,9 +97,9 @@ static const struct walk_context *context_of(const struct mmu *mmu)
     return &mmu->context[mmu->request.user ? 0 : 1];
 }
 
-static struct tlb *l1_of(struct mmu *mmu)
+struct tlb *mmu_l1_of(struct mmu *mmu, enum csim_access access)
 {
-    switch ((enum csim_access)mmu->request.access) {
+    switch (access) {
     case CSIM_FETCH:
         return &mmu->l1i;
     case CSIM_STORE:
@@ -108,6 +108,11 @@ static struct tlb *l1_of(struct mmu *mmu)
         return &mmu->l1d;
     }
     return &mmu->l1d;
+}
+
+static struct tlb *l1_of(struct mmu *mmu)
+{
+    return mmu_l1_of(mmu, (enum csim_access)mmu->request.access);
 }
 
 /* ---- Filling --------------------------------------------------------------------------------- */
@@ -330,8 +335,7 @@ static uint32_t bits_set(uint32_t word)
     return count;
 }
 
-/* Cycles until L2 answered; `level` is where it hit, CSIM_SIZES when it missed. */
-static uint32_t l2_cycles(const struct mmu *mmu, uint32_t level)
+uint32_t mmu_l2_cycles(const struct mmu *mmu, uint32_t level)
 {
     if (mmu->l2.levels == 0)
         return 0;
@@ -364,7 +368,7 @@ static bool hit_l2(struct mmu *mmu, uint64_t vpn, uint16_t asid, uint32_t *cycle
 {
     struct tlb_place place = {.level = CSIM_SIZES};
     bool hit = tlb_lookup(&mmu->l2, vpn, asid, &place);
-    *cycles += l2_cycles(mmu, hit ? place.level : CSIM_SIZES);
+    *cycles += mmu_l2_cycles(mmu, hit ? place.level : CSIM_SIZES);
     if (!hit || !answer_from(mmu, &place))
         return false;
     struct tlb_line line = {.known = 0};
@@ -386,8 +390,7 @@ static void find_blame(struct mmu *mmu, uint64_t vpn, uint16_t asid, bool l2_too
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-/* Latency of one PTE read; see the essay. */
-static uint32_t read_cycles(struct mmu *mmu, uint64_t pa)
+uint32_t mmu_read_cycles(struct mmu *mmu, uint64_t pa)
 {
     const struct csim_machine *machine = mmu->machine;
     if (mmu->caches != 0)
@@ -405,6 +408,27 @@ static uint32_t read_cycles(struct mmu *mmu, uint64_t pa)
         return machine->read_l2_cycles;
     at += machine->read_llc_permille;
     return permille < at ? machine->read_llc_cycles : machine->read_dram_cycles;
+}
+
+bool mmu_reads_alike(const struct mmu *mmu, uint32_t *cycles)
+{
+    const struct csim_machine *machine = mmu->machine;
+    uint32_t l1d = machine->pte_via == CSIM_PTE_L1D ? machine->read_l1d_cycles
+                                                    : machine->read_l2_cycles;
+    const uint32_t shares[] = {machine->read_l1d_permille, machine->read_l2_permille,
+                               machine->read_llc_permille};
+    const uint32_t times[] = {l1d, machine->read_l2_cycles, machine->read_llc_cycles};
+    uint32_t rest = PERMILLE;
+    for (uint32_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+        rest -= shares[i];
+    *cycles = machine->read_dram_cycles;
+    for (uint32_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+        if (shares[i] != 0)
+            *cycles = times[i];
+    bool alike = mmu->caches == 0 && (rest == 0 || *cycles == machine->read_dram_cycles);
+    for (uint32_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+        alike &= shares[i] == 0 || times[i] == *cycles;
+    return alike;
 }
 
 static uint32_t follow_pwc(struct mmu *mmu)
@@ -503,7 +527,7 @@ uint32_t mmu_step(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycle
     walk_step(walk, context_of(mmu), pt, mmu->hart, at_cycles);
     mmu->counters->walk_reads++;
     uint32_t cycles = mmu->machine->walk_overhead_per_level_cycles
-                      + read_cycles(mmu, walk->pte_pa);
+                      + mmu_read_cycles(mmu, walk->pte_pa);
     if (level > 0 && (!walk->done || walk->fail == WALK_INVALID))
         fill_pwc(mmu, pt, level, at_cycles);
     if (!walk->done) {

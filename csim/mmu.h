@@ -93,6 +93,18 @@ uint32_t mmu_fence(struct mmu *mmu, enum fence_form form, uint64_t va, uint16_t 
  * range is aborted. */
 void mmu_forget_range(struct mmu *mmu, uint64_t va, uint32_t pages);
 
+/* The first level that an access asks. */
+struct tlb *mmu_l1_of(struct mmu *mmu, enum csim_access access);
+
+/* Cycles until L2 answered; `level` is where it hit, CSIM_SIZES when it missed. */
+uint32_t mmu_l2_cycles(const struct mmu *mmu, uint32_t level);
+
+/* Latency of one PTE read. Counts the reads of its line, so each read asks once, in their order. */
+uint32_t mmu_read_cycles(struct mmu *mmu, uint64_t pa);
+
+/* Every PTE read takes *cycles, whichever it is: nobody need ask for each. */
+bool mmu_reads_alike(const struct mmu *mmu, uint32_t *cycles);
+
 /* What mmu_create() relies on; names the first field that is wrong. */
 enum csim_status mmu_check_machine(const struct csim_machine *machine, struct csim_error *error);
 

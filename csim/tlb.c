@@ -433,6 +433,17 @@ void tlb_array_forget(struct tlb_array *array, uint64_t vpn, uint64_t pages)
     }
 }
 
+void tlb_array_rehash(struct tlb_array *array)
+{
+    if (!array->hashed)
+        return;
+    for (uint64_t hash = 0; hash >> (64 - array->filter_shift) == 0; hash++)
+        array->filter[hash] = 0;
+    for (uint32_t slot = 0; slot < array->sets * array->ways; slot++)
+        if (array->tags[slot] != NO_TAG)
+            array->filter[hash_of(array, array->tags[slot])]++;
+}
+
 void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array shape[2],
                 uint64_t seed, uint32_t hart, uint32_t stream)
 {

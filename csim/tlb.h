@@ -106,6 +106,9 @@ void tlb_array_drop_set(struct tlb_array *array, uint64_t vpn, uint8_t cause);
 /* Negative entries that overlap [vpn, vpn + pages) vanish. */
 void tlb_array_forget(struct tlb_array *array, uint64_t vpn, uint64_t pages);
 
+/* After tags were changed from outside: the filter and the memo follow them. */
+void tlb_array_rehash(struct tlb_array *array);
+
 void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array shape[2],
                 uint64_t seed, uint32_t hart, uint32_t stream);
 

@@ -133,13 +133,13 @@ static uint32_t distant(struct tlb_order *order, uint32_t set)
 }
 
 static const struct tlb_policy policies[] = {
-    {"lru", stamp, stamp, oldest, true},
-    {"plru", tree_turn_away, tree_turn_away, tree_follow, false},
-    {"fifo", leave_alone, stamp, oldest, true},
-    {"random", leave_alone, leave_alone, drawn, false},
-    {"rr", leave_alone, point_past, pointed_at, false},
-    {"setplru", tree_turn_away, tree_turn_away, tree_follow, false},
-    {"srrip", predict_soon, predict_long, distant, false},
+    {"lru", stamp, stamp, oldest, true, true},
+    {"plru", tree_turn_away, tree_turn_away, tree_follow, true, false},
+    {"fifo", leave_alone, stamp, oldest, true, true},
+    {"random", leave_alone, leave_alone, drawn, true, false},
+    {"rr", leave_alone, point_past, pointed_at, true, false},
+    {"setplru", tree_turn_away, tree_turn_away, tree_follow, true, false},
+    {"srrip", predict_soon, predict_long, distant, false, false},
 };
 
 enum { POLICIES = sizeof policies / sizeof policies[0] };

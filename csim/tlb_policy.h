@@ -33,6 +33,7 @@ struct tlb_policy {
     void (*hit)(struct tlb_order *order, uint32_t set, uint32_t way);
     void (*fill)(struct tlb_order *order, uint32_t set, uint32_t way);
     uint32_t (*victim)(struct tlb_order *order, uint32_t set);
+    bool hit_repeats;            /* a hit right after a use of the same way changes nothing */
     bool ages;                   /* stamps say who has been there longest: lru, fifo */
 };
 

@@ -186,6 +186,8 @@ def _enum(name: str, prefix: str, leave_out: str) -> dict[str, int]:
 HISTOGRAMS: Final = _enum("csim_histogram", "CSIM_HIST_", "CSIM_HISTOGRAMS")
 VIA: Final = _enum("csim_via", "CSIM_VIA_", "")
 PTE_VIA: Final = _enum("csim_pte_via", "CSIM_PTE_", "")
+ACCESSES: Final = {"load": 0, "store": 1, "fetch": 2}
+SIMD: Final = _enum("csim_simd", "CSIM_SIMD_", "CSIM_SIMD_PATHS")
 ITEMS: Final = _enum("csim_item_kind", "CSIM_ITEM_", "CSIM_ITEM_KINDS")
 ITEM_FLAGS: Final = _enum("csim_item_flag", "CSIM_ITEM_", "")
 HARTS_MAX: Final = int(lib.CSIM_HARTS_MAX)
@@ -293,7 +295,7 @@ def histogram_floor(bucket: int) -> int:
     return int(lib.csim_histogram_floor(bucket))
 
 
-def _view(ctype: str, data: bytes, *, count: int | None = None) -> Any:
+def _view(ctype: str, data: bytes | memoryview, *, count: int | None = None) -> Any:
     """Return the bytes as a C array: whole elements, and as many as C is going to read."""
     size = ffi.sizeof(ctype)
     found, rest = divmod(len(data), size)
@@ -440,6 +442,78 @@ def mmu_run(machine: bytes, hart: int, seed: int, steps: bytes) -> tuple[bytes, 
         raise EngineError(f"{text(error.field)}: {text(error.reason)}")
     found = {c.name: int(getattr(counters, c.name)) for c in COUNTERS}
     return bytes(ffi.buffer(answers)), found
+
+
+class Streamed(NamedTuple):
+    """What a stream of references took, in cycles, and how many of them were not translated.
+
+    ``batched`` of them went through the caches level by level, the rest one by one.
+    """
+
+    cycles: int
+    faults: int
+    batched: int
+
+
+class Mmu:
+    """One hart's translation over a table of its own, for as long as the object is held.
+
+    ``stores`` and ``tables`` are the PTEs and the page tables that all its steps together may
+    make. Raises EngineError when the machine is impossible or asks for more than fits.
+    """
+
+    def __init__(
+        self, machine: bytes, *, hart: int = 0, seed: int = 0, stores: int, tables: int
+    ) -> None:
+        self._error = ffi.new("struct csim_error *")
+        handle = ffi.new("struct csim_mmu **")
+        hardware = _view("struct csim_machine", machine, count=1)
+        self._check(
+            lib.csim_mmu_create(hardware, hart, seed, stores, tables, handle, self._error)
+        )
+        self._handle = ffi.gc(handle[0], lib.csim_mmu_destroy)
+
+    def _check(self, status: int) -> None:
+        if status == lib.CSIM_NO_MEMORY:
+            raise EngineError("no memory for the page tables")
+        if status != lib.CSIM_OK:
+            raise EngineError(f"{text(self._error.field)}: {text(self._error.reason)}")
+
+    def steps(self, steps: bytes) -> bytes:
+        """Run ``struct csim_mmu_step``s; return as many ``struct csim_mmu_answer``."""
+        given = _view("struct csim_mmu_step", steps)
+        answers = ffi.new("struct csim_mmu_answer[]", len(given))
+        self._check(
+            lib.csim_mmu_steps(self._handle, given, len(given), answers, self._error)
+        )
+        return bytes(ffi.buffer(answers))
+
+    def stream(
+        self, addresses: Any, *, access: str = "load", user: bool = False, asid: int = 0,
+        simd: str = "best",
+    ) -> Streamed:
+        """Make one access of a kind to each address (a buffer of uint64), in their order.
+
+        ``simd`` names the vector instructions to use, of :data:`SIMD`; every path returns the
+        same. Raises EngineError for one that this processor has not.
+        """
+        how = ffi.new(
+            "struct csim_mmu_stream *",
+            {"asid": asid, "access": ACCESSES[access], "user": user, "simd": SIMD[simd]},
+        )
+        out = ffi.new("struct csim_mmu_streamed *")
+        whole = memoryview(addresses)
+        vas = _view("uint64_t", whole.cast("B") if whole.nbytes else b"")
+        self._check(
+            lib.csim_mmu_stream(self._handle, how, vas, len(vas), out, self._error)
+        )
+        return Streamed(int(out.cycles), int(out.faults), int(out.batched))
+
+    def counters(self) -> dict[str, int]:
+        """Return all counters since it was made."""
+        found = ffi.new("struct csim_counters *")
+        lib.csim_mmu_counters(self._handle, found)
+        return {c.name: int(getattr(found, c.name)) for c in COUNTERS}
 
 
 # ---- random reads over a footprint --------------------------------------------------------------

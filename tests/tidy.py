@@ -32,11 +32,11 @@ FUNCTION_LINES: Final = 60
 # The engine room from the door inwards. A file includes only what stands on its own row or above.
 ORDER: Final = (
     ("csim.h", "rv.h"),
-    ("arena", "event", "histogram", "rng.h", "draw", "trace.h", "names", "layout"),
+    ("arena", "event", "histogram", "rng.h", "draw", "trace.h", "names", "layout", "simd"),
     ("pte", "policy"),
     ("pagetable",),
-    ("walk", "pwc", "tlb", "tlb_policy", "cache"),
-    ("mmu", "mmu_check", "mmu_run", "walk_batch", "footprint"),
+    ("walk", "pwc", "tlb", "tlb_policy", "tlb_batch", "cache"),
+    ("mmu", "mmu_check", "mmu_batch", "mmu_run", "walk_batch", "footprint"),
     ("mark", "mm", "vmap", "workload"),
     ("world",),
     ("gate", "fence"),

@@ -1,0 +1,506 @@
+/* tlb_batch.c: passes of many references over one array, in two exact forms of LRU and, for any
+ * other policy, in the array's own.
+ *
+ * Ordered: a set's tags stand most recent first. A reference moves its tag to the front and those
+ * before it one place down; a miss moves all, and the last falls out. That is one compare, one
+ * shift and one store of the whole set, without a branch, so misses cost what hits cost. Stamped: a
+ * hit writes its slot's stamp, which nobody waits for, found through a memo that the tag verifies;
+ * a miss searches. Whichever suits the misses of the pass before is used: both are LRU, and turning
+ * one into the other is a sort of each set. Other policies run in place, as tlb.c would.
+ *
+ * A free slot lies behind all others (ordered) or has stamp 0, so it is taken first and the lowest
+ * way first, as tlb.c does. What a fence dropped is not known here: tlb_batch_open() refuses an
+ * array that still remembers some of it.
+ *
+ * The vector paths are the same operations with other instructions; tests/test_mmu_stream.py runs
+ * all of them. Whole sets are loaded and stored at once: a narrow store into a set that is loaded
+ * wide shortly after would wait for the store to retire.
+ */
+#include "tlb_batch.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "rv.h"
+#include "simd.h"
+
+enum { MEMO_MASK = TLB_BATCH_MEMO - 1, LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48,
+       ORDER_PASS_MIN = 64, ORDER_ABOVE = 16, STAMP_BELOW = 32, NOWHERE = -1 };
+
+#define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
+#define NO_TAG UINT64_MAX
+
+static uint32_t slots_of(const struct tlb_array *array) { return array->sets * array->ways; }
+
+static bool is_lru(const struct tlb_array *array)
+{
+    return array->policy->ages && array->policy->hit == array->policy->fill;
+}
+
+void tlb_batch_create(struct tlb_batch *batch, struct arena *arena, struct tlb_array *array)
+{
+    size_t slots = slots_of(array);
+    *batch = (struct tlb_batch){
+        .array = array,
+        .memo = arena_take(arena, array->ways != 0 ? TLB_BATCH_MEMO : 0, sizeof batch->memo[0]),
+        .tags = arena_take(arena, slots, sizeof batch->tags[0]),
+        .stamps = arena_take(arena, slots, sizeof batch->stamps[0]),
+        .trees = arena_take(arena, array->sets, sizeof batch->trees[0]),
+        .held = arena_take(arena, slots, sizeof batch->held[0]),
+    };
+}
+
+/* A slot without an entry forgets its tag; false when a fence's doing is remembered there, or the
+ * entry is of another kind than the stream's. */
+static bool settle(struct tlb_array *array, uint32_t slot, uint64_t kind)
+{
+    bool current = array->epochs[slot] == array->epoch;
+    if (array->dropped[slot] != 0 || (!current && array->held[slot] != 0))
+        return false;
+    if (current && array->held[slot] != 0)
+        return (array->tags[slot] & ~INDEX_MASK) == kind;
+    array->tags[slot] = NO_TAG;
+    array->held[slot] = array->global[slot] = 0;
+    array->epochs[slot] = array->epoch;
+    if (array->policy->ages)
+        array->order.stamps[slot] = 0;
+    return true;
+}
+
+bool tlb_batch_open(struct tlb_batch *batch, uint32_t level, uint16_t asid, enum csim_simd simd)
+{
+    struct tlb_array *array = batch->array;
+    batch->simd = simd;
+    batch->ordered = false;
+    if (array->ways == 0)
+        return true;
+    if (array->many_asids || (array->filled && array->asid != asid)
+        || (array->levels_used & ~(UINT32_C(1) << level)) != 0)
+        return false;
+    uint64_t kind = (uint64_t)level << LEVEL_SHIFT | (uint64_t)asid << ASID_SHIFT;
+    for (uint32_t slot = 0; slot < slots_of(array); slot++)
+        if (!settle(array, slot, kind))
+            return false;
+    memset(array->full, 0, array->sets * sizeof array->full[0]);
+    memset(batch->memo, 0, TLB_BATCH_MEMO * sizeof batch->memo[0]);
+    return true;
+}
+
+bool tlb_batch_repeats_free(const struct tlb_batch *batch)
+{
+    const struct tlb_array *array = batch->array;
+    return array->ways != 0 && (array->policy->ages || array->policy->hit_repeats);
+}
+
+/* ---- Two forms of LRU ------------------------------------------------------------------------ */
+
+/* Insertion sort of each set by stamp, the youngest first. */
+static void put_in_order(struct tlb_batch *batch)
+{
+    struct tlb_array *array = batch->array;
+    for (uint32_t set = 0; set < array->sets; set++) {
+        uint64_t *tags = array->tags + (size_t)set * array->ways;
+        uint64_t *stamps = array->order.stamps + (size_t)set * array->ways;
+        for (uint32_t way = 1; way < array->ways; way++) {
+            uint64_t tag = tags[way], stamp = stamps[way];
+            uint32_t to = way;
+            for (; to > 0 && stamps[to - 1] < stamp; to--) {
+                tags[to] = tags[to - 1];
+                stamps[to] = stamps[to - 1];
+            }
+            tags[to] = tag;
+            stamps[to] = stamp;
+        }
+    }
+    batch->ordered = true;
+}
+
+static void give_stamps(struct tlb_batch *batch)
+{
+    struct tlb_array *array = batch->array;
+    for (uint32_t set = 0; set < array->sets; set++) {
+        for (uint32_t way = 0; way < array->ways; way++) {
+            uint32_t slot = set * array->ways + way;
+            bool is_free = array->tags[slot] == NO_TAG;
+            array->order.stamps[slot] = is_free ? 0 : array->order.tick + array->ways - way;
+        }
+    }
+    array->order.tick += array->ways;
+    batch->ordered = false;
+}
+
+/* ---- Ordered passes -------------------------------------------------------------------------- */
+
+static uint32_t ordered_plain(uint64_t *tags, uint32_t ways, uint64_t set_mask,
+                              const uint64_t *keys, uint32_t n, uint64_t *missed, uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], moving = key;
+        uint64_t *set = tags + (key & set_mask) * ways;
+        uint32_t way = 0;
+        for (; way < ways; way++) {
+            uint64_t old = set[way];
+            set[way] = moving;
+            moving = old;
+            if (old == key)
+                break;
+        }
+        missed[misses] = key;
+        misses += way == ways;
+        if (hits != 0)
+            hits[i] = way != ways;
+    }
+    return misses;
+}
+
+#if SIMD_X86
+
+/* Lanes up to and with `last` of a window that starts at LANES - 1 - last. */
+static const int64_t lanes_up_to[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+SIMD_AVX2 static uint32_t ordered4_avx2(uint64_t *tags, uint64_t set_mask, const uint64_t *keys,
+                                        uint32_t n, uint64_t *missed, uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        __m256i *set = (__m256i *)(void *)(tags + 4 * (key & set_mask));
+        __m256i wanted = _mm256_set1_epi64x((long long)key), old = _mm256_load_si256(set);
+        __m256i same = _mm256_cmpeq_epi64(old, wanted);
+        uint32_t hit = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(same));
+        uint32_t last = (uint32_t)__builtin_ctz(hit | 8);
+        const int64_t *from = lanes_up_to + (7 - last);
+        __m256i moved = _mm256_blend_epi32(_mm256_permute4x64_epi64(old, 0x90), wanted, 3);
+        __m256i moves = _mm256_loadu_si256((const __m256i *)(const void *)from);
+        _mm256_store_si256(set, _mm256_blendv_epi8(old, moved, moves));
+        missed[misses] = key;
+        misses += hit == 0;
+        if (hits != 0)
+            hits[i] = hit != 0;
+    }
+    return misses;
+}
+
+SIMD_AVX2 static uint32_t ordered8_avx2(uint64_t *tags, uint64_t set_mask, const uint64_t *keys,
+                                        uint32_t n, uint64_t *missed, uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        __m256i *set = (__m256i *)(void *)(tags + 8 * (key & set_mask));
+        __m256i wanted = _mm256_set1_epi64x((long long)key);
+        __m256i low = _mm256_load_si256(set), high = _mm256_load_si256(set + 1);
+        __m256i same_low = _mm256_cmpeq_epi64(low, wanted);
+        __m256i same_high = _mm256_cmpeq_epi64(high, wanted);
+        uint32_t hit = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(same_low))
+                       | (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(same_high)) << 4;
+        uint32_t last = (uint32_t)__builtin_ctz(hit | 128);
+        const int64_t *from = lanes_up_to + (7 - last);
+        __m256i carry = _mm256_permute4x64_epi64(low, 0xff);
+        __m256i moved_low = _mm256_blend_epi32(_mm256_permute4x64_epi64(low, 0x90), wanted, 3);
+        __m256i moved_high = _mm256_blend_epi32(_mm256_permute4x64_epi64(high, 0x90), carry, 3);
+        __m256i moves_low = _mm256_loadu_si256((const __m256i *)(const void *)from);
+        __m256i moves_high = _mm256_loadu_si256((const __m256i *)(const void *)(from + 4));
+        _mm256_store_si256(set, _mm256_blendv_epi8(low, moved_low, moves_low));
+        _mm256_store_si256(set + 1, _mm256_blendv_epi8(high, moved_high, moves_high));
+        missed[misses] = key;
+        misses += hit == 0;
+        if (hits != 0)
+            hits[i] = hit != 0;
+    }
+    return misses;
+}
+
+SIMD_AVX512 static uint32_t ordered4_avx512(uint64_t *tags, uint64_t set_mask,
+                                            const uint64_t *keys, uint32_t n, uint64_t *missed,
+                                            uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        __m256i *set = (__m256i *)(void *)(tags + 4 * (key & set_mask));
+        __m256i wanted = _mm256_set1_epi64x((long long)key), old = _mm256_load_si256(set);
+        uint32_t hit = _mm256_cmpeq_epi64_mask(old, wanted);
+        __mmask8 moves = (__mmask8)(hit ^ (hit - 1));
+        _mm256_store_si256(set, _mm256_mask_alignr_epi64(old, moves, old, wanted, 3));
+        missed[misses] = key;
+        misses += hit == 0;
+        if (hits != 0)
+            hits[i] = hit != 0;
+    }
+    return misses;
+}
+
+SIMD_AVX512 static uint32_t ordered8_avx512(uint64_t *tags, uint64_t set_mask,
+                                            const uint64_t *keys, uint32_t n, uint64_t *missed,
+                                            uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        uint64_t *set = tags + 8 * (key & set_mask);
+        __m512i wanted = _mm512_set1_epi64((long long)key), old = _mm512_load_si512(set);
+        uint32_t hit = _mm512_cmpeq_epi64_mask(old, wanted);
+        __mmask8 moves = (__mmask8)(hit ^ (hit - 1));
+        _mm512_store_si512(set, _mm512_mask_alignr_epi64(old, moves, old, wanted, 7));
+        missed[misses] = key;
+        misses += hit == 0;
+        if (hits != 0)
+            hits[i] = hit != 0;
+    }
+    return misses;
+}
+
+/* Ways a multiple of 8, up to 64: the last tag of one vector goes to the front of the next. */
+SIMD_AVX512 static uint32_t ordered_wide_avx512(uint64_t *tags, uint32_t ways, uint64_t set_mask,
+                                                const uint64_t *keys, uint32_t n,
+                                                uint64_t *missed, uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], *set = tags + (key & set_mask) * ways;
+        __m512i wanted = _mm512_set1_epi64((long long)key), before = wanted;
+        uint32_t hit = 0;
+        for (uint32_t way = 0; way < ways && hit == 0; way += 8) {
+            __m512i old = _mm512_load_si512(set + way);
+            hit = _mm512_cmpeq_epi64_mask(old, wanted);
+            __mmask8 moves = (__mmask8)(hit ^ (hit - 1));
+            _mm512_store_si512(set + way, _mm512_mask_alignr_epi64(old, moves, old, before, 7));
+            before = old;
+        }
+        missed[misses] = key;
+        misses += hit == 0;
+        if (hits != 0)
+            hits[i] = hit != 0;
+    }
+    return misses;
+}
+
+#endif
+
+static uint32_t ordered(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                        uint64_t *missed, uint8_t *hits)
+{
+    struct tlb_array *array = batch->array;
+    uint64_t *tags = array->tags, set_mask = array->sets - 1;
+#if SIMD_X86
+    bool avx512 = batch->simd == CSIM_SIMD_AVX512, avx2 = batch->simd == CSIM_SIMD_AVX2;
+    if (avx512 && array->ways == 4)
+        return ordered4_avx512(tags, set_mask, keys, n, missed, hits);
+    if (avx512 && array->ways == 8)
+        return ordered8_avx512(tags, set_mask, keys, n, missed, hits);
+    if (avx512 && array->ways % 8 == 0)
+        return ordered_wide_avx512(tags, array->ways, set_mask, keys, n, missed, hits);
+    if (avx2 && array->ways == 4)
+        return ordered4_avx2(tags, set_mask, keys, n, missed, hits);
+    if (avx2 && array->ways == 8)
+        return ordered8_avx2(tags, set_mask, keys, n, missed, hits);
+#endif
+    return ordered_plain(tags, array->ways, set_mask, keys, n, missed, hits);
+}
+
+/* ---- Passes in place ------------------------------------------------------------------------- */
+
+static int32_t way_of(const uint64_t *set, uint32_t ways, uint64_t tag)
+{
+    for (uint32_t way = 0; way < ways; way++)
+        if (set[way] == tag)
+            return (int32_t)way;
+    return NOWHERE;
+}
+
+static uint32_t oldest(const uint64_t *stamps, uint32_t ways)
+{
+    uint32_t found = 0;
+    uint64_t least = stamps[0];
+    for (uint32_t way = 1; way < ways; way++) {
+        bool older = stamps[way] < least;
+        found = older ? way : found;
+        least = older ? stamps[way] : least;
+    }
+    return found;
+}
+
+/* Where a tag is that its memo does not know; *hit: it was there, else it is now. */
+static uint32_t stamped_slot(struct tlb_batch *batch, uint64_t key, bool *hit)
+{
+    struct tlb_array *array = batch->array;
+    uint32_t ways = array->ways, first = (uint32_t)(key & (array->sets - 1)) * ways;
+    int32_t way = way_of(array->tags + first, ways, key);
+    *hit = way != NOWHERE;
+    uint32_t slot = first + (*hit ? (uint32_t)way : oldest(array->order.stamps + first, ways));
+    array->tags[slot] = key;
+    batch->memo[key & MEMO_MASK] = (uint16_t)slot;
+    return slot;
+}
+
+static uint32_t stamped(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                        uint64_t *missed, uint8_t *hits)
+{
+    struct tlb_array *array = batch->array;
+    const uint64_t *tags = array->tags, tick = array->order.tick + 1;
+    uint64_t *stamps = array->order.stamps;
+    const uint16_t *memo = batch->memo;
+    uint32_t misses = 0;
+    if (hits != 0)
+        memset(hits, 1, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        uint32_t slot = memo[key & MEMO_MASK];
+        if (__builtin_expect(tags[slot] == key, 1)) {
+            stamps[slot] = tick + i;
+            continue;
+        }
+        bool hit;
+        slot = stamped_slot(batch, key, &hit);
+        stamps[slot] = tick + i;
+        if (hit)
+            continue;
+        missed[misses++] = key;
+        if (hits != 0)
+            hits[i] = 0;
+    }
+    array->order.tick = tick + n;
+    return misses;
+}
+
+/* A way for a tag that has none: the first free one, else the victim's. */
+static uint32_t way_for(struct tlb_array *array, uint32_t set)
+{
+    if (array->full[set] == 0) {
+        int32_t way = way_of(array->tags + (size_t)set * array->ways, array->ways, NO_TAG);
+        if (way != NOWHERE)
+            return (uint32_t)way;
+        array->full[set] = 1;
+    }
+    return array->policy->victim(&array->order, set);
+}
+
+static uint32_t in_place(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                         uint64_t *missed, uint8_t *hits)
+{
+    struct tlb_array *array = batch->array;
+    const struct tlb_policy *policy = array->policy;
+    uint32_t misses = 0, shift = array->sector_shift;
+    uint64_t sector_mask = (UINT64_C(1) << shift) - 1;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        uint64_t tag = (key & INDEX_MASK) >> shift | (key & ~INDEX_MASK);
+        uint8_t bit = (uint8_t)(1u << (key & sector_mask));
+        uint32_t set = (uint32_t)tag & (array->sets - 1), first = set * array->ways;
+        uint32_t slot = batch->memo[tag & MEMO_MASK];
+        bool known = array->tags[slot] == tag;
+        if (!known) {
+            int32_t way = way_of(array->tags + first, array->ways, tag);
+            known = way != NOWHERE;
+            slot = first + (known ? (uint32_t)way : way_for(array, set));
+            batch->memo[tag & MEMO_MASK] = (uint16_t)slot;
+        }
+        if (known) {
+            policy->hit(&array->order, set, slot - first);
+        } else {
+            policy->fill(&array->order, set, slot - first);
+            array->tags[slot] = tag;
+            array->held[slot] = 0;
+        }
+        bool hit = (array->held[slot] & bit) != 0;
+        array->held[slot] |= bit;
+        missed[misses] = key;
+        misses += !hit;
+        if (hits != 0)
+            hits[i] = hit;
+    }
+    return misses;
+}
+
+uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                        uint64_t *missed, uint8_t *hits)
+{
+    const struct tlb_array *array = batch->array;
+    if (array->ways == 0) {
+        memcpy(missed, keys, n * sizeof keys[0]);
+        if (hits != 0)
+            memset(hits, 0, n);
+        return n;
+    }
+    if (!is_lru(array) || array->sector_shift != 0)
+        return in_place(batch, keys, n, missed, hits);
+    uint32_t misses = batch->ordered ? ordered(batch, keys, n, missed, hits)
+                                     : stamped(batch, keys, n, missed, hits);
+    if (n >= ORDER_PASS_MIN && !batch->ordered && misses * ORDER_ABOVE > n)
+        put_in_order(batch);
+    else if (n >= ORDER_PASS_MIN && batch->ordered && misses * STAMP_BELOW < n)
+        give_stamps(batch);
+    return misses;
+}
+
+/* ---- Saving, closing ------------------------------------------------------------------------- */
+
+void tlb_batch_save(struct tlb_batch *batch)
+{
+    const struct tlb_array *array = batch->array;
+    size_t slots = slots_of(array);
+    if (slots == 0)
+        return;
+    memcpy(batch->tags, array->tags, slots * sizeof array->tags[0]);
+    if (!batch->ordered)
+        memcpy(batch->stamps, array->order.stamps, slots * sizeof array->order.stamps[0]);
+    memcpy(batch->trees, array->order.trees, array->sets * sizeof array->order.trees[0]);
+    if (array->sector_shift != 0)
+        memcpy(batch->held, array->held, slots * sizeof array->held[0]);
+    batch->draws = array->order.draws;
+    batch->next_way = array->order.next_way;
+    batch->was_ordered = batch->ordered;
+}
+
+void tlb_batch_restore(struct tlb_batch *batch)
+{
+    struct tlb_array *array = batch->array;
+    size_t slots = slots_of(array);
+    if (slots == 0)
+        return;
+    memcpy(array->tags, batch->tags, slots * sizeof array->tags[0]);
+    if (!batch->was_ordered)
+        memcpy(array->order.stamps, batch->stamps, slots * sizeof array->order.stamps[0]);
+    memcpy(array->order.trees, batch->trees, array->sets * sizeof array->order.trees[0]);
+    if (array->sector_shift != 0)
+        memcpy(array->held, batch->held, slots * sizeof array->held[0]);
+    memset(array->full, 0, array->sets * sizeof array->full[0]);
+    array->order.draws = batch->draws;
+    array->order.next_way = batch->next_way;
+    batch->ordered = batch->was_ordered;
+}
+
+bool tlb_batch_slot(const struct tlb_batch *batch, uint32_t slot, uint64_t *key, uint8_t *held)
+{
+    const struct tlb_array *array = batch->array;
+    uint64_t tag = array->tags[slot];
+    *key = (tag & ~INDEX_MASK) | ((tag & INDEX_MASK) << array->sector_shift & INDEX_MASK);
+    *held = array->held[slot];
+    return tag != NO_TAG;
+}
+
+void tlb_batch_close(struct tlb_batch *batch, uint32_t level, uint16_t asid)
+{
+    struct tlb_array *array = batch->array;
+    bool any = false;
+    if (array->ways == 0)
+        return;
+    if (batch->ordered)
+        give_stamps(batch);
+    for (uint32_t slot = 0; slot < slots_of(array); slot++) {
+        bool entry = array->tags[slot] != NO_TAG;
+        if (array->sector_shift == 0)
+            array->held[slot] = entry;
+        array->epochs[slot] = array->epoch;
+        any |= entry;
+    }
+    memset(array->full, 0, array->sets * sizeof array->full[0]);
+    tlb_array_rehash(array);
+    if (!any)
+        return;
+    array->filled = true;
+    array->asid = asid;
+    array->levels_used |= UINT32_C(1) << level;
+}
