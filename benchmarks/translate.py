@@ -80,7 +80,7 @@ def geometries() -> dict[str, bytes]:
         "L1 of 8 sets x 8 ways": machine(l1d=one(sets=8, ways=8)),
         "L1 of 4 sets x 16 ways": machine(l1d=one(sets=4, ways=16)),
         "L2 of 64 sets x 16 ways": machine(l2=one(sets=64, ways=16)),
-        "L1 of 4 sets x 4 ways x 4 sectors": machine(l1d=one(sets=4, ways=4, sectors=4)),
+        "L1 of 16 sets x 4 ways x 4 sectors": machine(l1d=one(sets=16, ways=4, sectors=4)),
         "tree-PLRU in L1 and L2": machine(
             l1d=one(sets=16, ways=4, policy="plru"), l2=one(sets=128, ways=8, policy="plru")),
         "invalid PTEs cached everywhere": machine(**caching),

@@ -64,11 +64,25 @@ enum { STREAM_L1I = 0, STREAM_L1D = 2, STREAM_L1ST = 4, STREAM_L2 = 6, STREAM_PW
 #define SAME_FRAMES_MASK (~((uint64_t)(LINE_PTES - 1) << RV_PTE_PPN_SHIFT))
 #define VPN_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 
+static void create_reads(struct mmu *mmu)
+{
+    const struct csim_machine *machine = mmu->machine;
+    bool via_l1d = machine->pte_via == CSIM_PTE_L1D;
+    mmu->read_bounds[0] = machine->read_l1d_permille;
+    mmu->read_bounds[1] = mmu->read_bounds[0] + machine->read_l2_permille;
+    mmu->read_bounds[2] = mmu->read_bounds[1] + machine->read_llc_permille;
+    mmu->read_cycles[0] = via_l1d ? machine->read_l1d_cycles : machine->read_l2_cycles;
+    mmu->read_cycles[1] = machine->read_l2_cycles;
+    mmu->read_cycles[2] = machine->read_llc_cycles;
+    mmu->read_cycles[3] = machine->read_dram_cycles;
+}
+
 void mmu_create(struct mmu *mmu, struct arena *arena, const struct csim_machine *machine,
                 uint64_t root_ppn, uint32_t hart, uint64_t seed, struct csim_counters *counters)
 {
     *mmu = (struct mmu){
-        .machine = machine, .counters = counters, .hart = hart, .seed = seed,
+        .machine = machine, .counters = counters, .hart = hart,
+        .read_key = rng_key(seed, RNG_PTE_LOCATION, hart),
         .asid_mask = (uint16_t)((UINT32_C(1) << machine->asid_bits) - 1),
     };
     for (uint32_t i = 0; i < 2; i++) {
@@ -82,6 +96,7 @@ void mmu_create(struct mmu *mmu, struct arena *arena, const struct csim_machine 
         };
         walk_context_derive(&mmu->context[i]);
     }
+    create_reads(mmu);
     tlb_create(&mmu->l1i, arena, machine->l1i, seed, hart, STREAM_L1I);
     tlb_create(&mmu->l1d, arena, machine->l1d, seed, hart, STREAM_L1D);
     tlb_create(&mmu->l1st, arena, machine->l1st, seed, hart, STREAM_L1ST);
@@ -392,42 +407,30 @@ static void find_blame(struct mmu *mmu, uint64_t vpn, uint16_t asid, bool l2_too
 
 uint32_t mmu_read_cycles(struct mmu *mmu, uint64_t pa)
 {
-    const struct csim_machine *machine = mmu->machine;
     if (mmu->caches != 0)
         return cache_read_pte(mmu->caches, pa);
-    uint64_t line = pa / LINE_BYTES;
-    uint32_t *reads = &mmu->line_reads[rng_mix(line) % MMU_LINE_READS];
-    uint64_t draw = rng_draw(mmu->seed, RNG_PTE_LOCATION, mmu->hart,
-                             rng_mix(line) + (*reads)++);
-    uint64_t permille = rng_below(draw, PERMILLE), at = machine->read_l1d_permille;
-    if (permille < at)
-        return machine->pte_via == CSIM_PTE_L1D ? machine->read_l1d_cycles
-                                                : machine->read_l2_cycles;
-    at += machine->read_l2_permille;
-    if (permille < at)
-        return machine->read_l2_cycles;
-    at += machine->read_llc_permille;
-    return permille < at ? machine->read_llc_cycles : machine->read_dram_cycles;
+    uint64_t line = rng_mix(pa / LINE_BYTES);
+    uint32_t *reads = &mmu->line_reads[line % MMU_LINE_READS];
+    uint64_t draw = rng_draw_keyed(mmu->read_key, line + (*reads)++);
+    uint64_t permille = rng_below(draw, PERMILLE);
+    uint32_t place = 0;
+    for (uint32_t i = 0; i + 1 < MMU_READ_PLACES; i++)
+        place += permille >= mmu->read_bounds[i];
+    return mmu->read_cycles[place];
 }
 
 bool mmu_reads_alike(const struct mmu *mmu, uint32_t *cycles)
 {
-    const struct csim_machine *machine = mmu->machine;
-    uint32_t l1d = machine->pte_via == CSIM_PTE_L1D ? machine->read_l1d_cycles
-                                                    : machine->read_l2_cycles;
-    const uint32_t shares[] = {machine->read_l1d_permille, machine->read_l2_permille,
-                               machine->read_llc_permille};
-    const uint32_t times[] = {l1d, machine->read_l2_cycles, machine->read_llc_cycles};
-    uint32_t rest = PERMILLE;
-    for (uint32_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
-        rest -= shares[i];
-    *cycles = machine->read_dram_cycles;
-    for (uint32_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
-        if (shares[i] != 0)
-            *cycles = times[i];
-    bool alike = mmu->caches == 0 && (rest == 0 || *cycles == machine->read_dram_cycles);
-    for (uint32_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
-        alike &= shares[i] == 0 || times[i] == *cycles;
+    uint32_t below = 0, place = 0;
+    bool alike = mmu->caches == 0;
+    while (place + 1 < MMU_READ_PLACES && mmu->read_bounds[place] == 0)
+        place++;
+    *cycles = mmu->read_cycles[place];
+    for (place = 0; place < MMU_READ_PLACES; place++) {
+        uint32_t bound = place + 1 < MMU_READ_PLACES ? mmu->read_bounds[place] : PERMILLE;
+        alike &= bound == below || mmu->read_cycles[place] == *cycles;
+        below = bound;
+    }
     return alike;
 }
 

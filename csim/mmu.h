@@ -42,7 +42,7 @@ struct mmu_answer {
 };
 
 /* How often each PTE line was read, lines sharing counts by hash. */
-enum { MMU_LINE_READS = 1024 };
+enum { MMU_LINE_READS = 1024, MMU_READ_PLACES = 4 };
 
 struct mmu {
     const struct csim_machine *machine;
@@ -50,7 +50,9 @@ struct mmu {
     struct walk_context context[2];   /* [0] U, [1] S */
     struct tlb l1i, l1d, l1st, l2;
     struct pwc pwc;
-    uint64_t seed;
+    uint64_t read_key;           /* of the draws that say where a PTE line lies: in the first */
+    uint32_t read_bounds[MMU_READ_PLACES - 1];   /* place whose bound the permille is below */
+    uint32_t read_cycles[MMU_READ_PLACES];
     uint32_t hart;
     uint16_t asid_mask;
     uint32_t *line_reads;        /* MMU_LINE_READS of them */

@@ -29,10 +29,16 @@
 #include "rv.h"
 #include "simd.h"
 
-enum { BATCH_MIN = 256, WAIT_MAX = 64, LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48 };
+enum { BATCH_MIN = 256, REPEATS_LOOKED = 64, REPEATS_WORTH = 6, WAIT_MAX = 64,
+       LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48 };
 
 #define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 #define NO_KEY UINT64_MAX
+
+static void touch(uint64_t *words, size_t words_nr)
+{
+    memset(words, 0, words_nr * sizeof words[0]);
+}
 
 void mmu_batch_create(struct mmu_batch *batch, struct arena *arena, struct mmu *mmu,
                       const struct pagetable *pt)
@@ -45,16 +51,23 @@ void mmu_batch_create(struct mmu_batch *batch, struct arena *arena, struct mmu *
     tlb_batch_create(&batch->l2, arena, &mmu->l2.array[0]);
     for (uint32_t level = 0; level < CSIM_SIZES; level++)
         tlb_batch_create(&batch->pwc[level], arena, &mmu->pwc.array[level]);
-    batch->keys = arena_take(arena, room, sizeof batch->keys[0]);
+    batch->keys = arena_take(arena, MMU_BATCH_BLOCK + MMU_BATCH_SLACK, sizeof batch->keys[0]);
     batch->l1_missed = arena_take(arena, room, sizeof batch->l1_missed[0]);
     batch->l2_missed = arena_take(arena, room, sizeof batch->l2_missed[0]);
     batch->pointers = arena_take(arena, room, sizeof batch->pointers[0]);
-    batch->ignored = arena_take(arena, room, sizeof batch->ignored[0]);
     batch->at = arena_take(arena, room, sizeof batch->at[0]);
     batch->next_at = arena_take(arena, room, sizeof batch->next_at[0]);
     batch->hits = arena_take(arena, room, sizeof batch->hits[0]);
     batch->reads = arena_take(arena, room, sizeof batch->reads[0]);
     batch->tables = arena_take(arena, MMU_BATCH_TABLES, sizeof batch->tables[0]);
+    if (batch->tables == 0)
+        return;
+    touch(batch->l1_missed, room);                  /* pages come at creation, not in a stream */
+    touch(batch->l2_missed, room);
+    touch(batch->pointers, room);
+    memset(batch->at, 0, room * sizeof batch->at[0]);
+    memset(batch->next_at, 0, room * sizeof batch->next_at[0]);
+    memset(batch->tables, 0, MMU_BATCH_TABLES * sizeof batch->tables[0]);
 }
 
 static uint16_t asid_of(const struct mmu_batch *batch)
@@ -63,6 +76,12 @@ static uint16_t asid_of(const struct mmu_batch *batch)
 }
 
 /* ---- The table as it is ---------------------------------------------------------------------- */
+
+static bool is_pointer(struct pte pte)
+{
+    uint64_t rwx = RV_PTE_R | RV_PTE_W | RV_PTE_X;
+    return (pte.bits & (rwx | RV_PTE_V | PTE_POINTER_RESERVED)) == RV_PTE_V;
+}
 
 /* The PTE of a page at `level`, the way there being pointers; *global: one of them was, or it. */
 static bool find_pte(const struct mmu_batch *batch, uint64_t vpn, uint32_t level, struct pte *pte,
@@ -78,8 +97,7 @@ static bool find_pte(const struct mmu_batch *batch, uint64_t vpn, uint32_t level
         *global |= pte_is_global(*pte);
         if (at == level)
             return true;
-        if (!pte_is_valid(*pte) || (pte->bits & (RV_PTE_R | RV_PTE_W | RV_PTE_X)) != 0
-            || (pte->bits & PTE_POINTER_RESERVED) != 0)
+        if (!is_pointer(*pte))
             return false;
         table_ppn = pte_ppn(*pte);
     }
@@ -93,14 +111,12 @@ static struct mmu_batch_table *find_table(struct mmu_batch *batch, uint64_t regi
     struct pte pte;
     uint64_t pa;
     bool global;
-    if (!find_pte(batch, region << RV_VPN_BITS, 1, &pte, &pa, &global) || !pte_is_valid(pte)
-        || (pte.bits & (RV_PTE_R | RV_PTE_W | RV_PTE_X)) != 0
-        || (pte.bits & PTE_POINTER_RESERVED) != 0)
+    if (!find_pte(batch, region << RV_VPN_BITS, 1, &pte, &pa, &global) || !is_pointer(pte))
         return 0;
     uint64_t frame = pte_ppn(pte) - pt->base_ppn;
     if (frame >= pt->frames_nr)
         return 0;
-    *table = (struct mmu_batch_table){region + 1, frame * RV_TABLE_PTES, global};
+    *table = (struct mmu_batch_table){region + 1, frame * RV_TABLE_PTES, pa, global};
     return table;
 }
 
@@ -133,12 +149,14 @@ static bool wanted_pte(struct mmu_batch *batch, uint64_t vpn, uint32_t level, st
                        bool *global)
 {
     uint64_t pa;
-    if (!find_pte(batch, vpn, level, pte, &pa, global))
+    if (level > 0)
+        return find_pte(batch, vpn, level, pte, &pa, global) && is_pointer(*pte);
+    const struct mmu_batch_table *table = table_of(batch, vpn);
+    if (table == 0)
         return false;
-    if (level == 0)
-        return answers(batch, *pte);
-    return pte_is_valid(*pte) && (pte->bits & (RV_PTE_R | RV_PTE_W | RV_PTE_X)) == 0
-           && (pte->bits & PTE_POINTER_RESERVED) == 0;
+    pte->bits = batch->pt->frames[table->word + (vpn & (RV_TABLE_PTES - 1))];
+    *global = table->global || pte_is_global(*pte);
+    return answers(batch, *pte);
 }
 
 /* Every entry of the array, written as the table has it, or only compared with it. */
@@ -251,9 +269,16 @@ static uint32_t make_keys(const uint64_t *vas, uint32_t n, uint32_t sign, uint64
 
 #if SIMD_X86
 
+/* va + half reaches past the mode's bits where va does not end in copies of its sign. */
+SIMD_AVX512 static bool is_odd(__m512i sums, uint32_t sign)
+{
+    const __m512i past = _mm512_set1_epi64((long long)~(UINT64_MAX >> sign));
+    return _mm512_test_epi64_mask(sums, past) != 0;
+}
+
 SIMD_AVX512 static uint32_t make_keys_avx512(const uint64_t *vas, uint32_t n, uint32_t sign,
-                                             uint64_t kind, bool drop, uint64_t last,
-                                             uint64_t *keys, bool *odd)
+                                             uint64_t kind, uint64_t last, uint64_t *keys,
+                                             bool *odd)
 {
     const __m512i index = _mm512_set1_epi64((long long)INDEX_MASK);
     const __m512i kinds = _mm512_set1_epi64((long long)kind);
@@ -266,7 +291,6 @@ SIMD_AVX512 static uint32_t make_keys_avx512(const uint64_t *vas, uint32_t n, ui
         sums = _mm512_or_si512(sums, _mm512_add_epi64(va, half));
         uint32_t keep = _mm512_cmpneq_epi64_mask(key, _mm512_alignr_epi64(key, before, 7));
         before = key;
-        keep = drop ? keep : 255;
         if (keep == 0)
             continue;
         _mm512_storeu_si512(keys + made, _mm512_maskz_compress_epi64((__mmask8)keep, key));
@@ -274,24 +298,57 @@ SIMD_AVX512 static uint32_t make_keys_avx512(const uint64_t *vas, uint32_t n, ui
     }
     if (i > 0)
         last = (vas[i - 1] >> RV_PAGE_SHIFT & INDEX_MASK) | kind;
-    bool odd_tail = false;
-    made += make_keys(vas + i, n - i, sign, kind, drop, last, keys + made, &odd_tail);
-    /* va + half reaches past the mode's bits where va does not end in copies of its sign */
-    const __m512i past = _mm512_set1_epi64((long long)~(UINT64_MAX >> sign));
-    *odd = odd_tail || _mm512_test_epi64_mask(sums, past) != 0;
+    bool odd_tail;
+    made += make_keys(vas + i, n - i, sign, kind, true, last, keys + made, &odd_tail);
+    *odd = odd_tail || is_odd(sums, sign);
     return made;
+}
+
+SIMD_AVX512 static uint32_t make_all_keys_avx512(const uint64_t *vas, uint32_t n, uint32_t sign,
+                                                 uint64_t kind, uint64_t *keys, bool *odd)
+{
+    const __m512i index = _mm512_set1_epi64((long long)INDEX_MASK);
+    const __m512i kinds = _mm512_set1_epi64((long long)kind);
+    const __m512i half = _mm512_set1_epi64((long long)(UINT64_C(1) << 63 >> sign));
+    __m512i sums = _mm512_setzero_si512();
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m512i va = _mm512_loadu_si512(vas + i), key = _mm512_srli_epi64(va, RV_PAGE_SHIFT);
+        sums = _mm512_or_si512(sums, _mm512_add_epi64(va, half));
+        _mm512_storeu_si512(keys + i, _mm512_ternarylogic_epi64(key, index, kinds, 0xea));
+    }
+    bool odd_tail;
+    (void)make_keys(vas + i, n - i, sign, kind, false, NO_KEY, keys + i, &odd_tail);
+    *odd = odd_tail || is_odd(sums, sign);
+    return n;
 }
 
 #endif
 
-static uint32_t keys_of(const struct mmu_batch *batch, const uint64_t *vas, uint32_t n, bool *odd)
+static uint64_t key_of(const struct mmu_batch *batch, uint64_t va)
+{
+    return (va >> RV_PAGE_SHIFT & INDEX_MASK) | (uint64_t)asid_of(batch) << ASID_SHIFT;
+}
+
+/* Whether many of the first references are to the page of the one before: worth leaving out. */
+static bool repeats(const uint64_t *vas, uint32_t n)
+{
+    uint32_t found = 0, looked = n < REPEATS_LOOKED ? n : REPEATS_LOOKED;
+    for (uint32_t i = 1; i < looked; i++)
+        found += (vas[i] ^ vas[i - 1]) >> RV_PAGE_SHIFT == 0;
+    return found * REPEATS_WORTH > looked;
+}
+
+static uint32_t keys_of(const struct mmu_batch *batch, const uint64_t *vas, uint32_t n, bool drop,
+                        bool *odd)
 {
     uint32_t sign = 64 - RV_PAGE_SHIFT - RV_VPN_BITS * batch->mmu->machine->levels;
     uint64_t kind = (uint64_t)asid_of(batch) << ASID_SHIFT;
-    bool drop = tlb_batch_repeats_free(batch->l1);
 #if SIMD_X86
+    if (batch->simd == CSIM_SIMD_AVX512 && !drop)
+        return make_all_keys_avx512(vas, n, sign, kind, batch->keys, odd);
     if (batch->simd == CSIM_SIMD_AVX512)
-        return make_keys_avx512(vas, n, sign, kind, drop, batch->last_key, batch->keys, odd);
+        return make_keys_avx512(vas, n, sign, kind, batch->last_key, batch->keys, odd);
 #endif
     return make_keys(vas, n, sign, kind, drop, batch->last_key, batch->keys, odd);
 }
@@ -332,7 +389,7 @@ static uint32_t pass_pointers(struct mmu_batch *batch, uint32_t level, uint32_t 
         asked += !drop || key != last;
         last = key;
     }
-    (void)tlb_batch_pass(pwc, keys, asked, batch->ignored, batch->hits);
+    (void)tlb_batch_pass(pwc, keys, asked, batch->l1_missed, batch->hits);   /* read before */
     for (uint32_t i = 0; i < asked; i++) {
         at[missed] = next_at[i];
         missed += !batch->hits[i];
@@ -359,14 +416,17 @@ static uint64_t draw_reads(struct mmu_batch *batch, uint32_t walks)
     uint64_t cycles = 0, base_pa = batch->pt->base_ppn << RV_PAGE_SHIFT;
     for (uint32_t i = 0; i < walks; i++) {
         uint64_t key = batch->l2_missed[i];
-        for (uint32_t level = batch->reads[i]; level-- > 1;) {
+        const struct mmu_batch_table *table = table_of(batch, key);
+        for (uint32_t level = batch->reads[i]; level-- > 2;) {
             struct pte pte;
             uint64_t pa;
             bool global;
             (void)find_pte(batch, key & INDEX_MASK, level, &pte, &pa, &global);
             cycles += mmu_read_cycles(batch->mmu, pa);
         }
-        uint64_t word = table_of(batch, key)->word + (key & (RV_TABLE_PTES - 1));
+        if (batch->reads[i] > 1)
+            cycles += mmu_read_cycles(batch->mmu, table->pointer_pa);
+        uint64_t word = table->word + (key & (RV_TABLE_PTES - 1));
         cycles += mmu_read_cycles(batch->mmu, base_pa + (word << RV_PTE_SHIFT));
     }
     return cycles;
@@ -402,26 +462,36 @@ static uint64_t charge(struct mmu_batch *batch, const struct tally *tally)
     return cycles + draw_reads(batch, tally->walks);
 }
 
+/* Block by block, so that keys stay near; returns the misses. *odd: an address is not canonical. */
+static uint32_t pass_l1(struct mmu_batch *batch, const uint64_t *vas, uint32_t n, bool *odd)
+{
+    bool drop = tlb_batch_repeats_free(batch->l1) && repeats(vas, n);
+    uint32_t misses = 0;
+    *odd = false;
+    for (uint32_t at = 0; at < n && !*odd; at += MMU_BATCH_BLOCK) {
+        uint32_t block = n - at < MMU_BATCH_BLOCK ? n - at : MMU_BATCH_BLOCK;
+        uint32_t keys = keys_of(batch, vas + at, block, drop, odd);
+        misses += tlb_batch_pass(batch->l1, batch->keys, keys, batch->l1_missed + misses, 0);
+        batch->last_key = key_of(batch, vas[at + block - 1]);
+    }
+    return misses;
+}
+
 /* False: the batch holds something that has to go one by one; nothing has changed. */
 static bool run_batch(struct mmu_batch *batch, const uint64_t *vas, uint32_t n, uint64_t *cycles)
 {
     bool odd;
-    uint32_t keys = keys_of(batch, vas, n, &odd);
-    if (odd)
-        return false;
     for_all(batch, tlb_batch_save);
     struct tally tally = {.references = n};
-    tally.l1_misses = tlb_batch_pass(batch->l1, batch->keys, keys, batch->l1_missed, 0);
+    tally.l1_misses = pass_l1(batch, vas, n, &odd);
     tally.walks = tlb_batch_pass(&batch->l2, batch->l1_missed, tally.l1_misses, batch->l2_missed,
                                  0);
-    if (!read_leaves(batch, tally.walks)) {
+    if (odd || !read_leaves(batch, tally.walks)) {
         for_all(batch, tlb_batch_restore);
         return false;
     }
     tally.unshortened = follow_pointers(batch, tally.walks);
     *cycles += charge(batch, &tally);
-    batch->last_key = (vas[n - 1] >> RV_PAGE_SHIFT & INDEX_MASK)
-                      | (uint64_t)asid_of(batch) << ASID_SHIFT;
     return true;
 }
 

@@ -15,11 +15,13 @@
 #include "pagetable.h"
 #include "tlb_batch.h"
 
-enum { MMU_BATCH_REFERENCES = 4096, MMU_BATCH_SLACK = 8, MMU_BATCH_TABLES = 1024 };
+enum { MMU_BATCH_REFERENCES = 4096, MMU_BATCH_BLOCK = 512, MMU_BATCH_SLACK = 8,
+       MMU_BATCH_TABLES = 1024 };
 
 struct mmu_batch_table {         /* a last-level table: where the PTEs of 512 pages lie */
     uint64_t region;             /* the VPN above level 0, + 1; 0: none */
     uint64_t word;               /* index of its first PTE in pagetable.frames */
+    uint64_t pointer_pa;         /* where the PTE lies that points to it */
     bool global;                 /* a pointer on the way there was */
 };
 
@@ -28,7 +30,8 @@ struct mmu_batch {
     const struct pagetable *pt;
     struct tlb_batch l1i, l1d, l1st, l2;
     struct tlb_batch pwc[CSIM_SIZES];
-    uint64_t *keys, *l1_missed, *l2_missed, *pointers, *ignored;
+    uint64_t *keys;              /* of a block */
+    uint64_t *l1_missed, *l2_missed, *pointers;
     uint16_t *at, *next_at;      /* walks that found no pointer yet */
     uint8_t *hits;
     uint8_t *reads;              /* per walk: PTEs it reads */

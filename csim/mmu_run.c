@@ -201,10 +201,10 @@ static void run_access(struct csim_mmu *handle, const struct csim_mmu_step *step
         return;
     answer->negative = mmu->answer.negative;
     if (step->lazy && answer->negative) {
-        driver->now_cycles += mmu_fence(mmu, FENCE_ALL, 0, 0, FENCE_FOR_LAZY);
-        driver->now_cycles += mmu_begin(mmu, &mmu->request);
+        handle->now_cycles += mmu_fence(mmu, FENCE_ALL, 0, 0, FENCE_FOR_LAZY);
+        handle->now_cycles += mmu_begin(mmu, &mmu->request);
         while (mmu->walking)
-            driver->now_cycles += mmu_step(mmu, &driver->pt, driver->now_cycles);
+            handle->now_cycles += mmu_step(mmu, &handle->pt, handle->now_cycles);
     }
     answer->fail = mmu->answer.fail;
     answer->refill = mmu->answer.refill;

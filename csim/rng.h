@@ -22,12 +22,22 @@ static inline uint64_t rng_mix(uint64_t z)
     return z ^ (z >> 31);
 }
 
+/* What all draws of one purpose on one hart share: who draws often keeps it. */
+static inline uint64_t rng_key(uint64_t seed, enum rng_purpose purpose, uint32_t hart)
+{
+    uint64_t key = rng_mix(seed + UINT64_C(0x9e3779b97f4a7c15) * ((uint64_t)purpose + 1));
+    return rng_mix(key + UINT64_C(0xd1b54a32d192ed03) * ((uint64_t)hart + 1));
+}
+
+static inline uint64_t rng_draw_keyed(uint64_t key, uint64_t item)
+{
+    return rng_mix(key + UINT64_C(0x9e3779b97f4a7c15) * (item + 1));
+}
+
 static inline uint64_t rng_draw(uint64_t seed, enum rng_purpose purpose, uint32_t hart,
                                 uint64_t item)
 {
-    uint64_t key = rng_mix(seed + UINT64_C(0x9e3779b97f4a7c15) * ((uint64_t)purpose + 1));
-    key = rng_mix(key + UINT64_C(0xd1b54a32d192ed03) * ((uint64_t)hart + 1));
-    return rng_mix(key + UINT64_C(0x9e3779b97f4a7c15) * (item + 1));
+    return rng_draw_keyed(rng_key(seed, purpose, hart), item);
 }
 
 /* Uniform in [0, bound), bound below 2^32: the high bits times the bound. */

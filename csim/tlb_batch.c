@@ -25,7 +25,7 @@
 #include "simd.h"
 
 enum { MEMO_MASK = TLB_BATCH_MEMO - 1, LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48,
-       ORDER_PASS_MIN = 64, ORDER_ABOVE = 16, STAMP_BELOW = 32, NOWHERE = -1 };
+       LOG_WAYS_MIN = 9, ORDER_PASS_MIN = 64, ORDER_ABOVE = 16, STAMP_BELOW = 32, NOWHERE = -1 };
 
 #define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 #define NO_TAG UINT64_MAX
@@ -48,6 +48,15 @@ void tlb_batch_create(struct tlb_batch *batch, struct arena *arena, struct tlb_a
         .trees = arena_take(arena, array->sets, sizeof batch->trees[0]),
         .held = arena_take(arena, slots, sizeof batch->held[0]),
     };
+    if (array->sets == 1 && array->ways >= LOG_WAYS_MIN && array->sector_shift == 0
+        && is_lru(array)) {
+        batch->log = arena_take(arena, TLB_BATCH_LOG, sizeof batch->log[0]);
+        batch->known = arena_take(arena, TLB_BATCH_MEMO, sizeof batch->known[0]);
+    }
+    if (batch->memo == 0 || slots == 0)
+        return;
+    memset(batch->memo, 0, TLB_BATCH_MEMO * sizeof batch->memo[0]);
+    tlb_batch_save(batch);                          /* its pages come now, not in a stream */
 }
 
 /* A slot without an entry forgets its tag; false when a fence's doing is remembered there, or the
@@ -67,6 +76,36 @@ static bool settle(struct tlb_array *array, uint32_t slot, uint64_t kind)
     return true;
 }
 
+/* Writes the slots down anew, the oldest first, at the log's start. */
+static void rewrite_log(struct tlb_batch *batch)
+{
+    struct tlb_array *array = batch->array;
+    uint64_t *stamps = array->order.stamps;
+    uint16_t *log = batch->log;
+    uint32_t ways = array->ways;
+    for (uint32_t way = 0; way < ways; way++) {
+        uint32_t to = way;
+        for (; to > 0 && stamps[log[to - 1]] > stamps[way]; to--)
+            log[to] = log[to - 1];
+        log[to] = (uint16_t)way;
+    }
+    for (uint32_t at = 0; at < ways; at++)
+        stamps[log[at]] = at;
+    batch->log_first = 0;
+    batch->log_end = ways;
+}
+
+/* What the log of an array goes with, from its tags and stamps. */
+static void start_log(struct tlb_batch *batch)
+{
+    const struct tlb_array *array = batch->array;
+    memset(batch->known, 0, TLB_BATCH_MEMO * sizeof batch->known[0]);
+    for (uint32_t slot = 0; slot < array->ways; slot++)
+        if (array->tags[slot] != NO_TAG)
+            batch->known[array->tags[slot] & MEMO_MASK]++;
+    rewrite_log(batch);
+}
+
 bool tlb_batch_open(struct tlb_batch *batch, uint32_t level, uint16_t asid, enum csim_simd simd)
 {
     struct tlb_array *array = batch->array;
@@ -83,6 +122,8 @@ bool tlb_batch_open(struct tlb_batch *batch, uint32_t level, uint16_t asid, enum
             return false;
     memset(array->full, 0, array->sets * sizeof array->full[0]);
     memset(batch->memo, 0, TLB_BATCH_MEMO * sizeof batch->memo[0]);
+    if (batch->log != 0)
+        start_log(batch);
     return true;
 }
 
@@ -252,6 +293,29 @@ SIMD_AVX512 static uint32_t ordered8_avx512(uint64_t *tags, uint64_t set_mask,
     return misses;
 }
 
+SIMD_AVX512 static uint32_t ordered16_avx512(uint64_t *tags, uint64_t set_mask,
+                                             const uint64_t *keys, uint32_t n, uint64_t *missed,
+                                             uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], *set = tags + 16 * (key & set_mask);
+        __m512i wanted = _mm512_set1_epi64((long long)key);
+        __m512i low = _mm512_load_si512(set), high = _mm512_load_si512(set + 8);
+        uint32_t hit = _mm512_cmpeq_epi64_mask(low, wanted);
+        hit |= (uint32_t)_mm512_cmpeq_epi64_mask(high, wanted) << 8;
+        uint32_t moves = hit ^ (hit - 1);
+        __mmask8 moves_low = (__mmask8)moves, moves_high = (__mmask8)(moves >> 8);
+        _mm512_store_si512(set, _mm512_mask_alignr_epi64(low, moves_low, low, wanted, 7));
+        _mm512_store_si512(set + 8, _mm512_mask_alignr_epi64(high, moves_high, high, low, 7));
+        missed[misses] = key;
+        misses += hit == 0;
+        if (hits != 0)
+            hits[i] = hit != 0;
+    }
+    return misses;
+}
+
 /* Ways a multiple of 8, up to 64: the last tag of one vector goes to the front of the next. */
 SIMD_AVX512 static uint32_t ordered_wide_avx512(uint64_t *tags, uint32_t ways, uint64_t set_mask,
                                                 const uint64_t *keys, uint32_t n,
@@ -290,6 +354,8 @@ static uint32_t ordered(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
         return ordered4_avx512(tags, set_mask, keys, n, missed, hits);
     if (avx512 && array->ways == 8)
         return ordered8_avx512(tags, set_mask, keys, n, missed, hits);
+    if (avx512 && array->ways == 16)
+        return ordered16_avx512(tags, set_mask, keys, n, missed, hits);
     if (avx512 && array->ways % 8 == 0)
         return ordered_wide_avx512(tags, array->ways, set_mask, keys, n, missed, hits);
     if (avx2 && array->ways == 4)
@@ -310,10 +376,12 @@ static int32_t way_of(const uint64_t *set, uint32_t ways, uint64_t tag)
     return NOWHERE;
 }
 
-static uint32_t oldest(const uint64_t *stamps, uint32_t ways)
+static inline __attribute__((always_inline)) uint32_t oldest(const uint64_t *stamps,
+                                                             uint32_t ways)
 {
     uint32_t found = 0;
     uint64_t least = stamps[0];
+#pragma GCC unroll 8
     for (uint32_t way = 1; way < ways; way++) {
         bool older = stamps[way] < least;
         found = older ? way : found;
@@ -322,26 +390,46 @@ static uint32_t oldest(const uint64_t *stamps, uint32_t ways)
     return found;
 }
 
-/* Where a tag is that its memo does not know; *hit: it was there, else it is now. */
-static uint32_t stamped_slot(struct tlb_batch *batch, uint64_t key, bool *hit)
+/* All ways compared at once where they are few, so that no branch depends on which one matches. */
+static inline __attribute__((always_inline)) uint32_t
+ways_with(const uint64_t *set, uint32_t ways, uint64_t tag)
 {
-    struct tlb_array *array = batch->array;
-    uint32_t ways = array->ways, first = (uint32_t)(key & (array->sets - 1)) * ways;
-    int32_t way = way_of(array->tags + first, ways, key);
-    *hit = way != NOWHERE;
-    uint32_t slot = first + (*hit ? (uint32_t)way : oldest(array->order.stamps + first, ways));
-    array->tags[slot] = key;
-    batch->memo[key & MEMO_MASK] = (uint16_t)slot;
-    return slot;
+    uint32_t found = 0;
+#pragma GCC unroll 8
+    for (uint32_t way = 0; way < ways; way++)
+        found |= (uint32_t)(set[way] == tag) << way;
+    return found;
 }
 
-static uint32_t stamped(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
-                        uint64_t *missed, uint8_t *hits)
+/* Where a tag is that its memo does not know; *hit: it was there, else it is now. `ways` is a
+ * constant where there are few, and no branch depends on which way it is. */
+static inline __attribute__((always_inline)) uint32_t
+stamped_slot(struct tlb_array *array, uint64_t key, uint32_t ways, bool few, bool *hit)
+{
+    uint32_t first = (uint32_t)(key & (array->sets - 1)) * ways;
+    uint64_t *tags = array->tags + first;
+    uint32_t way = oldest(array->order.stamps + first, ways);
+    if (few) {
+        uint32_t match = ways_with(tags, ways, key);
+        *hit = match != 0;
+        way ^= (way ^ (uint32_t)__builtin_ctz(match | 1u << 31)) & (0u - *hit);
+    } else {
+        int32_t found = way_of(tags, ways, key);
+        *hit = found != NOWHERE;
+        way = *hit ? (uint32_t)found : way;
+    }
+    tags[way] = key;
+    return first + way;
+}
+
+static inline __attribute__((always_inline)) uint32_t
+stamped_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *missed,
+           uint8_t *hits, uint32_t ways, bool few)
 {
     struct tlb_array *array = batch->array;
     const uint64_t *tags = array->tags, tick = array->order.tick + 1;
     uint64_t *stamps = array->order.stamps;
-    const uint16_t *memo = batch->memo;
+    uint16_t *memo = batch->memo;
     uint32_t misses = 0;
     if (hits != 0)
         memset(hits, 1, n);
@@ -353,63 +441,209 @@ static uint32_t stamped(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
             continue;
         }
         bool hit;
-        slot = stamped_slot(batch, key, &hit);
+        slot = stamped_slot(array, key, ways, few, &hit);
+        memo[key & MEMO_MASK] = (uint16_t)slot;
         stamps[slot] = tick + i;
-        if (hit)
-            continue;
-        missed[misses++] = key;
+        missed[misses] = key;
+        misses += !hit;
         if (hits != 0)
-            hits[i] = 0;
+            hits[i] = hit;
     }
     array->order.tick = tick + n;
     return misses;
 }
 
-/* A way for a tag that has none: the first free one, else the victim's. */
-static uint32_t way_for(struct tlb_array *array, uint32_t set)
+static uint32_t stamped(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                        uint64_t *missed, uint8_t *hits)
 {
+    if (batch->array->ways == 4)
+        return stamped_of(batch, keys, n, missed, hits, 4, true);
+    if (batch->array->ways == 8)
+        return stamped_of(batch, keys, n, missed, hits, 8, true);
+    return stamped_of(batch, keys, n, missed, hits, batch->array->ways, false);
+}
+
+/* A way for a tag that has none: the first free one, else the victim's. */
+static inline __attribute__((always_inline)) uint32_t
+way_for(struct tlb_array *array, uint32_t set, uint32_t ways, bool lru)
+{
+    if (lru)                                        /* a free way has stamp 0 */
+        return oldest(array->order.stamps + (size_t)set * ways, ways);
     if (array->full[set] == 0) {
-        int32_t way = way_of(array->tags + (size_t)set * array->ways, array->ways, NO_TAG);
+        int32_t way = way_of(array->tags + (size_t)set * ways, ways, NO_TAG);
         if (way != NOWHERE)
             return (uint32_t)way;
         array->full[set] = 1;
     }
-    return array->policy->victim(&array->order, set);
+    return array->policy->trees ? tlb_policy_follow(&array->order, set)
+                                : array->policy->victim(&array->order, set);
+}
+
+/* The way where the tag is or will be. */
+static inline __attribute__((always_inline)) uint32_t
+place_of(struct tlb_array *array, uint32_t set, uint32_t ways, bool few, bool lru, uint64_t tag,
+         bool *known)
+{
+    const uint64_t *tags = array->tags + (size_t)set * ways;
+    if (few && (lru || array->policy->trees)) {     /* asking for a victim changes nothing */
+        uint32_t match = ways_with(tags, ways, tag), other = way_for(array, set, ways, lru);
+        uint32_t own = (uint32_t)__builtin_ctz(match | 1u << 31);
+        *known = match != 0;
+        return other ^ ((other ^ own) & (0u - *known));
+    }
+    int32_t found = way_of(tags, ways, tag);
+    *known = found != NOWHERE;
+    return *known ? (uint32_t)found : way_for(array, set, ways, lru);
+}
+
+static inline __attribute__((always_inline)) void
+use(struct tlb_array *array, uint32_t set, uint32_t way, bool lru, bool known)
+{
+    if (lru)
+        array->order.stamps[set * array->ways + way] = ++array->order.tick;
+    else if (array->policy->trees)
+        tlb_policy_turn_away(&array->order, set, way);
+    else if (known)
+        array->policy->hit(&array->order, set, way);
+    else
+        array->policy->fill(&array->order, set, way);
+}
+
+/* The arguments from `ways` on are constants where this is inlined. `few`: at most 8 ways, then no
+ * branch depends on which way matches; without `memo` none depends on whether one does. */
+static inline __attribute__((always_inline)) uint32_t
+in_place_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *missed,
+            uint8_t *hits, uint32_t ways, bool few, bool lru, bool memo)
+{
+    struct tlb_array *array = batch->array;
+    uint32_t misses = 0, shift = array->sector_shift, set_mask = array->sets - 1;
+    uint64_t *tags = array->tags, sector_mask = (UINT64_C(1) << shift) - 1;
+    uint8_t *held = array->held;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i];
+        uint64_t tag = (key & INDEX_MASK) >> shift | (key & ~INDEX_MASK);
+        uint32_t bit = 1u << (key & sector_mask), set = (uint32_t)tag & set_mask;
+        uint32_t slot = memo ? batch->memo[tag & MEMO_MASK] : 0, first = set * ways;
+        if (memo && tags[slot] == tag && (held[slot] & bit) != 0) {
+            use(array, set, slot - first, lru, true);
+            if (hits != 0)
+                hits[i] = 1;
+            continue;
+        }
+        bool known;
+        uint32_t way = place_of(array, set, ways, few, lru, tag, &known);
+        slot = first + way;
+        use(array, set, way, lru, known);
+        uint32_t before = held[slot] & (0u - known);
+        bool hit = (before & bit) != 0;
+        tags[slot] = tag;
+        held[slot] = (uint8_t)(before | bit);
+        batch->memo[tag & MEMO_MASK] = (uint16_t)slot;
+        missed[misses] = key;
+        misses += !hit;
+        if (hits != 0)
+            hits[i] = hit;
+    }
+    return misses;
+}
+
+static uint32_t in_place4(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                          uint64_t *missed, uint8_t *hits)
+{
+    bool lru = is_lru(batch->array);
+    if (lru && batch->misses_much)
+        return in_place_of(batch, keys, n, missed, hits, 4, true, true, false);
+    if (lru)
+        return in_place_of(batch, keys, n, missed, hits, 4, true, true, true);
+    if (batch->misses_much)
+        return in_place_of(batch, keys, n, missed, hits, 4, true, false, false);
+    return in_place_of(batch, keys, n, missed, hits, 4, true, false, true);
+}
+
+static uint32_t in_place8(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                          uint64_t *missed, uint8_t *hits)
+{
+    bool lru = is_lru(batch->array);
+    if (lru && batch->misses_much)
+        return in_place_of(batch, keys, n, missed, hits, 8, true, true, false);
+    if (lru)
+        return in_place_of(batch, keys, n, missed, hits, 8, true, true, true);
+    if (batch->misses_much)
+        return in_place_of(batch, keys, n, missed, hits, 8, true, false, false);
+    return in_place_of(batch, keys, n, missed, hits, 8, true, false, true);
 }
 
 static uint32_t in_place(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
                          uint64_t *missed, uint8_t *hits)
 {
+    const struct tlb_array *array = batch->array;
+    uint32_t misses;
+    if (array->ways == 4)
+        misses = in_place4(batch, keys, n, missed, hits);
+    else if (array->ways == 8)
+        misses = in_place8(batch, keys, n, missed, hits);
+    else
+        misses = in_place_of(batch, keys, n, missed, hits, array->ways, false, is_lru(array),
+                             true);
+    if (n >= ORDER_PASS_MIN)
+        batch->misses_much = misses * ORDER_ABOVE > n;
+    return misses;
+}
+
+/* ---- One large set, stamped ------------------------------------------------------------------ */
+
+/* Every use of a slot is an entry of the log and the slot's stamp its place there, so the oldest
+ * slot is the first whose entry is still its last use. Entries overtaken are passed over once. */
+static uint32_t logged(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                       uint64_t *missed, uint8_t *hits)
+{
     struct tlb_array *array = batch->array;
-    const struct tlb_policy *policy = array->policy;
-    uint32_t misses = 0, shift = array->sector_shift;
-    uint64_t sector_mask = (UINT64_C(1) << shift) - 1;
+    uint64_t *tags = array->tags, *stamps = array->order.stamps;
+    uint16_t *log = batch->log, *memo = batch->memo;
+    uint8_t *known = batch->known;
+    uint32_t misses = 0;
+    if (batch->log_end + n > TLB_BATCH_LOG)
+        rewrite_log(batch);
+    uint32_t first = batch->log_first, end = batch->log_end;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t key = keys[i];
-        uint64_t tag = (key & INDEX_MASK) >> shift | (key & ~INDEX_MASK);
-        uint8_t bit = (uint8_t)(1u << (key & sector_mask));
-        uint32_t set = (uint32_t)tag & (array->sets - 1), first = set * array->ways;
-        uint32_t slot = batch->memo[tag & MEMO_MASK];
-        bool known = array->tags[slot] == tag;
-        if (!known) {
-            int32_t way = way_of(array->tags + first, array->ways, tag);
-            known = way != NOWHERE;
-            slot = first + (known ? (uint32_t)way : way_for(array, set));
-            batch->memo[tag & MEMO_MASK] = (uint16_t)slot;
+        uint32_t hash = key & MEMO_MASK, slot = memo[hash];
+        bool hit = tags[slot] == key;
+        if (!hit && known[hash] != 0) {
+            int32_t way = way_of(tags, array->ways, key);
+            hit = way != NOWHERE;
+            slot = hit ? (uint32_t)way : slot;
+            memo[hash] = (uint16_t)slot;
         }
-        if (known) {
-            policy->hit(&array->order, set, slot - first);
-        } else {
-            policy->fill(&array->order, set, slot - first);
-            array->tags[slot] = tag;
-            array->held[slot] = 0;
+        if (!hit) {
+            while (stamps[log[first]] != first)
+                first++;
+            slot = log[first++];
+            if (tags[slot] != NO_TAG)
+                known[tags[slot] & MEMO_MASK]--;
+            known[hash]++;
+            tags[slot] = key;
+            memo[hash] = (uint16_t)slot;
+            missed[misses++] = key;
         }
-        bool hit = (array->held[slot] & bit) != 0;
-        array->held[slot] |= bit;
-        missed[misses] = key;
-        misses += !hit;
         if (hits != 0)
             hits[i] = hit;
+        stamps[slot] = end;
+        log[end++] = (uint16_t)slot;
+    }
+    batch->log_first = first;
+    batch->log_end = end;
+    return misses;
+}
+
+/* In pieces that the log has room for. */
+static uint32_t pass_log(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                         uint64_t *missed, uint8_t *hits)
+{
+    uint32_t misses = 0;
+    for (uint32_t at = 0; at < n; at += TLB_BATCH_LOG / 2) {
+        uint32_t piece = n - at < TLB_BATCH_LOG / 2 ? n - at : TLB_BATCH_LOG / 2;
+        misses += logged(batch, keys + at, piece, missed + misses, hits != 0 ? hits + at : 0);
     }
     return misses;
 }
@@ -426,6 +660,8 @@ uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
     }
     if (!is_lru(array) || array->sector_shift != 0)
         return in_place(batch, keys, n, missed, hits);
+    if (batch->log != 0)
+        return pass_log(batch, keys, n, missed, hits);
     uint32_t misses = batch->ordered ? ordered(batch, keys, n, missed, hits)
                                      : stamped(batch, keys, n, missed, hits);
     if (n >= ORDER_PASS_MIN && !batch->ordered && misses * ORDER_ABOVE > n)
@@ -470,6 +706,8 @@ void tlb_batch_restore(struct tlb_batch *batch)
     array->order.draws = batch->draws;
     array->order.next_way = batch->next_way;
     batch->ordered = batch->was_ordered;
+    if (batch->log != 0)
+        start_log(batch);
 }
 
 bool tlb_batch_slot(const struct tlb_batch *batch, uint32_t slot, uint64_t *key, uint8_t *held)
@@ -489,6 +727,8 @@ void tlb_batch_close(struct tlb_batch *batch, uint32_t level, uint16_t asid)
         return;
     if (batch->ordered)
         give_stamps(batch);
+    if (batch->log != 0 && array->order.tick < TLB_BATCH_LOG)
+        array->order.tick = TLB_BATCH_LOG;          /* past every stamp given here */
     for (uint32_t slot = 0; slot < slots_of(array); slot++) {
         bool entry = array->tags[slot] != NO_TAG;
         if (array->sector_shift == 0)

@@ -63,27 +63,29 @@ static uint32_t tree_height(uint32_t ways)
 
 static void tree_turn_away(struct tlb_order *order, uint32_t set, uint32_t way)
 {
-    uint64_t tree = order->trees[set];
-    uint32_t node = 1;
-    for (uint32_t below = tree_height(order->ways); below-- > 0;) {
-        uint64_t upper = way >> below & 1;
-        tree = (tree & ~(UINT64_C(1) << node)) | (upper ^ 1) << node;
-        node = 2 * node + (uint32_t)upper;
-    }
-    order->trees[set] = tree;
+    tlb_policy_turn_away(order, set, way);
 }
 
 static uint32_t tree_follow(struct tlb_order *order, uint32_t set)
 {
-    uint32_t way = 0, node = 1;
-    for (uint32_t below = tree_height(order->ways); below-- > 0;) {
-        uint32_t upper = order->trees[set] >> node & 1;
-        if ((2 * way + 1) << below >= order->ways)
-            upper = 0;
-        way = 2 * way + upper;
-        node = 2 * node + upper;
+    return tlb_policy_follow(order, set);
+}
+
+/* A node's bit is set when it points to its upper half. */
+static void draw_tree(struct tlb_order *order)
+{
+    order->tree_height = tree_height(order->ways);
+    for (uint32_t way = 0; way < order->ways; way++) {
+        uint32_t node = 1;
+        for (uint32_t below = order->tree_height; below-- > 0;) {
+            uint64_t upper = way >> below & 1;
+            order->tree_path[way] |= UINT64_C(1) << node;
+            order->tree_away[way] |= (upper ^ 1) << node;
+            node = 2 * node + (uint32_t)upper;
+        }
     }
-    return way;
+    for (uint64_t word = 0; word < TLB_TREE_WORDS; word++)
+        order->tree_victim[word] = (uint8_t)tlb_policy_lead(order, word << 1);
 }
 
 static uint32_t drawn(struct tlb_order *order, uint32_t set)
@@ -133,13 +135,13 @@ static uint32_t distant(struct tlb_order *order, uint32_t set)
 }
 
 static const struct tlb_policy policies[] = {
-    {"lru", stamp, stamp, oldest, true, true},
-    {"plru", tree_turn_away, tree_turn_away, tree_follow, true, false},
-    {"fifo", leave_alone, stamp, oldest, true, true},
-    {"random", leave_alone, leave_alone, drawn, true, false},
-    {"rr", leave_alone, point_past, pointed_at, true, false},
-    {"setplru", tree_turn_away, tree_turn_away, tree_follow, true, false},
-    {"srrip", predict_soon, predict_long, distant, false, false},
+    {"lru", stamp, stamp, oldest, true, false, true},
+    {"plru", tree_turn_away, tree_turn_away, tree_follow, true, true, false},
+    {"fifo", leave_alone, stamp, oldest, true, false, true},
+    {"random", leave_alone, leave_alone, drawn, true, false, false},
+    {"rr", leave_alone, point_past, pointed_at, true, false, false},
+    {"setplru", tree_turn_away, tree_turn_away, tree_follow, true, true, false},
+    {"srrip", predict_soon, predict_long, distant, false, false, false},
 };
 
 enum { POLICIES = sizeof policies / sizeof policies[0] };
@@ -161,5 +163,10 @@ void tlb_policy_create(struct tlb_order *order, struct arena *arena, uint32_t se
         .seed = seed, .hart = hart, .stream = stream, .sets = sets, .ways = ways,
         .stamps = arena_take(arena, (size_t)sets * ways, sizeof order->stamps[0]),
         .trees = arena_take(arena, sets, sizeof order->trees[0]),
+        .tree_path = arena_take(arena, ways, sizeof order->tree_path[0]),
+        .tree_away = arena_take(arena, ways, sizeof order->tree_away[0]),
     };
+    order->tree_victim = arena_take(arena, TLB_TREE_WORDS, sizeof order->tree_victim[0]);
+    if (order->tree_victim != NULL)
+        draw_tree(order);
 }

@@ -13,12 +13,19 @@
 
 #include "arena.h"
 
-enum { TLB_WAYS_MAX = 64 };      /* a tree has at most 63 inner nodes: one word */
+enum {
+    TLB_WAYS_MAX = 64,           /* a tree has at most 63 inner nodes: one word */
+    TLB_TREE_SMALL = 8, TLB_TREE_WORDS = 128
+};
 
 /* What any of them remembers of one array; each reads only its own part. */
 struct tlb_order {
     uint64_t *stamps;            /* per slot: time of the last use or of the fill; srrip: RRPV */
     uint64_t *trees;             /* per set: bit n of the word is node n, 1 the root */
+    uint64_t *tree_path;         /* per way: the nodes from the root to it */
+    uint64_t *tree_away;         /* per way: what they say when they all point away from it */
+    uint8_t *tree_victim;        /* up to 8 ways: per word of nodes 1 to 7, the way they lead to */
+    uint32_t tree_height;
     uint64_t tick;               /* lru, fifo: stamps given so far */
     uint64_t draws;              /* random: numbers drawn so far */
     uint64_t seed;
@@ -34,8 +41,35 @@ struct tlb_policy {
     void (*fill)(struct tlb_order *order, uint32_t set, uint32_t way);
     uint32_t (*victim)(struct tlb_order *order, uint32_t set);
     bool hit_repeats;            /* a hit right after a use of the same way changes nothing */
+    bool trees;                  /* order is in `trees`: plru, setplru */
     bool ages;                   /* stamps say who has been there longest: lru, fifo */
 };
+
+/* plru, for those who know they have one: a use of the way, and the way that leaves. */
+static inline void tlb_policy_turn_away(struct tlb_order *order, uint32_t set, uint32_t way)
+{
+    order->trees[set] = (order->trees[set] & ~order->tree_path[way]) | order->tree_away[way];
+}
+
+static inline uint32_t tlb_policy_lead(const struct tlb_order *order, uint64_t tree)
+{
+    uint32_t way = 0, node = 1;
+    for (uint32_t below = order->tree_height; below-- > 0;) {
+        uint32_t upper = tree >> node & 1;
+        upper &= (2 * way + 1) << below < order->ways;
+        way = 2 * way + upper;
+        node = 2 * node + upper;
+    }
+    return way;
+}
+
+static inline uint32_t tlb_policy_follow(const struct tlb_order *order, uint32_t set)
+{
+    uint64_t tree = order->trees[set];
+    if (order->ways <= TLB_TREE_SMALL)
+        return order->tree_victim[tree >> 1 & (TLB_TREE_WORDS - 1)];
+    return tlb_policy_lead(order, tree);
+}
 
 /* NULL past the end. */
 const struct tlb_policy *tlb_policy_at(uint32_t policy);
