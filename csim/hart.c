@@ -183,9 +183,12 @@ static void speculate(const struct world *world, struct hart *hart)
                                   .asid = hart->asid,
                                   .access = CSIM_LOAD,
                                   .speculative = true};
-    (void)mmu_begin(&hart->mmu, &request);
+    uint64_t cycles = mmu_begin(&hart->mmu, &request);
+    bool walks = hart->mmu.walking;
     while (hart->mmu.walking)
-        (void)mmu_step(&hart->mmu, &world->pt, hart->now_cycles);
+        cycles += mmu_step(&hart->mmu, &world->pt, hart->now_cycles);
+    if (walks)
+        mmu_occupy_walker(&hart->mmu, hart->now_cycles, cycles);
     hart->stream.speculation++;
     next_speculation(world, hart);
 }

@@ -46,7 +46,13 @@
  * mix, not a cache model, because a run's data accesses are not simulated: nothing would drive PTE
  * lines out. The footprint sweep simulates them, and reads PTEs through `caches`.
  *
- * Left out: several walks of one hart in flight (`walkers`), queues between the levels, the L1 of
+ * Walkers. A hart waits for its own walk, so walks meet only those that nobody waits for:
+ * speculative ones, which take their time on a walker while the hart works on. A translation that
+ * must walk begins when one of the `walkers` is free: with one, as on every core but XiangShan, it
+ * waits for the speculative walk before it; with seven it hardly ever does. A speculative walk
+ * reads and fills at the time it is made, which is early by its own duration.
+ *
+ * Left out: queues between the levels, XiangShan's split of its walkers by level, the L1 of
  * C906 without ASIDs (a satp write clears it), A and D that Svadu sets are kept in the cached copy
  * and not stored.
  */
@@ -486,6 +492,7 @@ static uint32_t begin_walk(struct mmu *mmu)
         return 0;
     }
     mmu->walking = true;
+    mmu->walk_queued = !mmu->request.speculative;
     return follow_pwc(mmu);
 }
 
@@ -522,14 +529,40 @@ uint32_t mmu_begin(struct mmu *mmu, const struct mmu_request *request)
     return cycles + begin_walk(mmu);
 }
 
+/* The walker that is free first. */
+static uint64_t *first_walker(struct mmu *mmu)
+{
+    uint64_t *first = &mmu->walker_free_at[0];
+    for (uint32_t i = 1; i < mmu->machine->walkers && i < MMU_WALKERS_MAX; i++)
+        if (mmu->walker_free_at[i] < *first)
+            first = &mmu->walker_free_at[i];
+    return first;
+}
+
+void mmu_occupy_walker(struct mmu *mmu, uint64_t at_cycles, uint64_t cycles)
+{
+    uint64_t *walker = first_walker(mmu);
+    *walker = (*walker > at_cycles ? *walker : at_cycles) + cycles;
+}
+
+/* Cycles until the walk has a walker. */
+static uint32_t queue(struct mmu *mmu, uint64_t at_cycles)
+{
+    uint64_t free_at = *first_walker(mmu);
+    bool waits = mmu->walk_queued && free_at > at_cycles;
+    mmu->walk_queued = false;
+    return waits ? (uint32_t)(free_at - at_cycles) : 0;
+}
+
 uint32_t mmu_step(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycles)
 {
     assert(mmu->walking);
     struct walk *walk = &mmu->walk;
-    uint32_t level = (uint32_t)walk->level;
+    uint32_t level = (uint32_t)walk->level, queued = queue(mmu, at_cycles);
+    at_cycles += queued;
     walk_step(walk, context_of(mmu), pt, mmu->hart, at_cycles);
     mmu->counters->walk_reads++;
-    uint32_t cycles = mmu->machine->walk_overhead_per_level_cycles
+    uint32_t cycles = queued + mmu->machine->walk_overhead_per_level_cycles
                       + mmu_read_cycles(mmu, walk->pte_pa);
     if (level > 0 && (!walk->done || walk->fail == WALK_INVALID))
         fill_pwc(mmu, pt, level, at_cycles);

@@ -42,7 +42,7 @@ struct mmu_answer {
 };
 
 /* How often each PTE line was read, lines sharing counts by hash. */
-enum { MMU_LINE_READS = 1024, MMU_READ_PLACES = 4 };
+enum { MMU_LINE_READS = 1024, MMU_READ_PLACES = 4, MMU_WALKERS_MAX = 8 };
 
 struct mmu {
     const struct csim_machine *machine;
@@ -62,6 +62,8 @@ struct mmu {
     struct walk walk;
     bool walk_global;            /* a pointer on the way was global */
     bool walk_pwc_hit;           /* counted once a walk */
+    bool walk_queued;            /* no PTE has been read yet: a walker must be free */
+    uint64_t walker_free_at[MMU_WALKERS_MAX];   /* in cycles; of walks nobody waits for */
     bool walking;
     bool aborted;                /* the last translation was: it has no answer, begin again */
     struct mmu_answer answer;    /* valid when !walking and !aborted */
@@ -78,6 +80,10 @@ uint32_t mmu_begin(struct mmu *mmu, const struct mmu_request *request);
 /* One PTE read at `at_cycles`; returns the cycles until the next one, or until the answer. The
  * last step fills the caches. Only while `walking`. */
 uint32_t mmu_step(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycles);
+
+/* A walk that nobody waits for has one of the walkers for `cycles`, from `at_cycles` or from when
+ * the first of them is free: a translation that must walk meanwhile waits unless another is. */
+void mmu_occupy_walker(struct mmu *mmu, uint64_t at_cycles, uint64_t cycles);
 
 /* A fence executed while it walked: no translation is filled (pointers read before stay in the
  * page-walk cache); begin again. Nothing happens when nothing walks. */

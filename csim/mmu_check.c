@@ -53,6 +53,8 @@ static enum csim_status check_numbers(const struct csim_machine *machine,
         return refuse(error, 0, 0, "asid_bits", "at most 16");
     if (captured > TLB_SECTORS_MAX || (captured != 0 && !is_power_of_two(captured)))
         return refuse(error, 0, 0, "inv_line_capture", "0, 1, 2, 4 or 8 PTEs");
+    if (machine->walkers == 0 || machine->walkers > MMU_WALKERS_MAX)
+        return refuse(error, 0, 0, "walkers", "from 1 to 8");
     if (machine->prefetch_next_line > PREFETCH_LINES_MAX)
         return refuse(error, 0, 0, "prefetch_next_line", "at most 8 lines");
     if (machine->negative_global > 2)

@@ -126,7 +126,7 @@ def checked_machine(path: str, form: str) -> str:
 
     chosen = known.load(path)
     engine.check_machine(engine.pack("csim_machine", chosen.c_values()))
-    facts = sourced.parse(*reversed(known.read(path)))
+    facts = sourced.parse(*known.read(path))
     parent = known.load(facts.parent) if facts.parent else None
     before = parent.flat() if parent else {}
     rows = tuple((field, _plain(value), _plain(before.get(field)), known.unit(field),

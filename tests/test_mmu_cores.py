@@ -275,6 +275,20 @@ def test_a_stale_valid_entry_answers_until_it_is_fenced():
         assert last(name, *moved, fence(ALL), access(base(levels)))["fail"] == INVALID
 
 
+@pytest.mark.parametrize(("name", "spared"), [("boom-mega", False), ("xs-nanhu", False),
+                                              ("xs-kmh", False), ("c910", True)])
+def test_a_fence_by_address_clears_the_set_of_l2_where_the_core_does(name, spared):
+    """Another page in the same set of L2, gone from an L1 of one entry."""
+    l2 = load(name).l2.base
+    start, apart = base(load(name).levels), l2.sets * l2.sectors
+    there, beside = start + apart * PAGE, start + 8 * PAGE
+    machine = load(name).c_values() | {"l1d": [array(1), ABSENT]}
+    steps = [store_map(start, 2 * apart), LATER, access(there), access(beside)]
+    for fenced, kept in ((start, spared), (start + 16 * PAGE, True), (there, False)):
+        _, counters = answers(machine, [*steps, fence(VA, fenced), access(there)])
+        assert counters["walks"] == (2 if kept else 3)
+
+
 # ---- time ---------------------------------------------------------------------------------------
 
 TIMED = {

@@ -231,7 +231,7 @@ class Machine(Frozen):
     l1_split_store: Flag = Field(description="stores have a first-level TLB of their own")
     pwc_unified: Flag = Field(description="one page-walk cache array holds every level")
     l2_seq_page_sizes: Flag = Field(description="L2 is probed for one page size after the other")
-    walkers: Annotated[int, Field(strict=True, ge=1, le=U32)] = Field(
+    walkers: Annotated[int, Field(strict=True, ge=1, le=8)] = Field(
         description="walks that can be in flight at once"
     )
     asid_bits: Annotated[int, Field(strict=True, ge=0, le=16)] = Field(
