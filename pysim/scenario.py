@@ -7,7 +7,7 @@ be asked is refused with where, key and reason.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -212,23 +212,30 @@ class Lowering:
             key, make, machine, workload)
         return made
 
-    def _seed(self, scenario: Scenario) -> bytes:
-        workload = scenario.workload
-        key = ("seed", id(workload), scenario.root_seed, scenario.replicate)
-        seed: bytes = self._once(key, lambda: scenario.seed.to_bytes(8, "little"), workload)
+    def _seed(self, scenario: Scenario, replicate: int) -> bytes:
+        workload, root_seed = scenario.workload, scenario.root_seed
+        seed: bytes = self._once(
+            ("seed", id(workload), root_seed, replicate),
+            lambda: workload.seed(root_seed, replicate).to_bytes(8, "little"), workload)
         return seed
 
     def key(self, scenario: Scenario) -> str:
         """Return the key of a scenario's question. Raises what ``lower`` raises."""
+        return self.keys(scenario, range(scenario.replicate, scenario.replicate + 1))[0]
+
+    def keys(self, scenario: Scenario, replicates: Iterable[int]) -> list[str]:
+        """Return the keys of a scenario's replicates. Raises what ``lower`` raises."""
         before, after, _, digests = self._parts(scenario)
-        return engine.key_of(before + self._seed(scenario) + after, digests)
+        return [engine.key_of(before + self._seed(scenario, replicate) + after, digests)
+                for replicate in replicates]
 
     def __call__(self, scenario: Scenario) -> Question:
         """Return a scenario's question. Raises what ``lower`` raises."""
         before, after, parts, _ = self._parts(scenario)
         header, program, items, gates = parts
-        return Question(params=before + self._seed(scenario) + after, header=header, ops=program,
-                        items=items, gates=gates)
+        seed = self._seed(scenario, scenario.replicate)
+        return Question(params=before + seed + after, header=header, ops=program, items=items,
+                        gates=gates)
 
 
 _CACHE_MAX: Final = 100_000

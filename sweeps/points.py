@@ -305,6 +305,12 @@ class Scenarios(Sequence[Scenario]):
     def __len__(self) -> int:
         return len(self._points)
 
+    def by_cell(self) -> Iterator[tuple[Scenario, int]]:
+        """Yield each cell's scenario and how many replicates it has, in order."""
+        cells, counts = self._points.cells, self._points.replicates
+        for cell in range(len(cells)):
+            yield cells.scenario(cell), counts if isinstance(counts, int) else counts[cell]
+
     @overload
     def __getitem__(self, index: int) -> Scenario: ...
     @overload

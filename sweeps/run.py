@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pysim import engine
 from pysim.errors import InputError
+from pysim.scenario import Lowering
 from sweeps.executors.shard import Batch, Executor, ExecutorError, Job, Stop, complaint
-from sweeps.points import SweepError
+from sweeps.points import Scenarios, SweepError
 from sweeps.progress import Bar, Watcher
 from sweeps.store import Failure, Provenance, Store, key_of_text
 
@@ -45,7 +46,7 @@ NOTHING_MEASURED: Final = 4
 _REPLAY_MS: Final = 10.0   # assumed: what a recording weighs beside a drawn workload of so long
 
 Lower = Callable[["Scenario"], "Question"]
-"""Lowers a scenario; one with a method ``key`` finds keys without making questions."""
+"""Lowers a scenario; a ``Lowering`` finds keys without making questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,29 +111,36 @@ def plan(scenarios: Sequence[Scenario], lower: Lower, *, stop: Stop) -> Plan:
     Raises InputError or SweepError for bad input, KeyboardInterrupt when stopped; whatever else
     lowering raises is that scenario's own failure.
     """
-    key_of: Callable[[Scenario], str] = getattr(lower, "key", lambda one: lower(one).key)
+    key_of = lower.key if isinstance(lower, Lowering) else lambda one: lower(one).key
+    grouped = scenarios.by_cell() if isinstance(scenarios, Scenarios) \
+        and isinstance(lower, Lowering) else None
     keys: list[str] = []
     first: dict[str, int] = {}
     weights = array("d")
     refused: list[Failure] = []
     complaints: dict[str, None] = {}
     with Bar("planning", len(scenarios)) as bar:
-        for scenario in scenarios:
+        for scenario, replicates in grouped or ((scenario, 1) for scenario in scenarios):
             if stop:
                 raise KeyboardInterrupt
+            begin = len(keys)
             try:
-                key = key_of(scenario)
-                first.setdefault(key, len(keys))
+                keys += lower.keys(scenario, range(replicates)) \
+                    if grouped is not None and isinstance(lower, Lowering) else [key_of(scenario)]
             except InputError as problem:
                 complaints[str(problem)] = None
-                key = ""
             except Exception as problem:
-                text = canonical(scenario)
-                key = key_of_text(text)
-                refused.append(Failure(key=key, scenario=text, error=complaint(problem)))
-            keys.append(key)
-            weights.append(_weight(scenario))
-            bar.update(1, 0)
+                said = complaint(problem)
+                for number in range(replicates):
+                    one = scenario.model_copy(update={"replicate": number}) if number else scenario
+                    text = canonical(one)
+                    keys.append(key_of_text(text))
+                    refused.append(Failure(key=keys[-1], scenario=text, error=said))
+            else:
+                for at in range(begin, len(keys)):
+                    first.setdefault(keys[at], at)
+            weights.extend([_weight(scenario)] * replicates)
+            bar.update(replicates, 0)
     if complaints:
         raise SweepError(list(complaints))
     return Plan(scenarios=scenarios, keys=keys, first=first, weights=weights,

@@ -2,7 +2,7 @@
 
 A record is the canonical bytes of a result under the key of its question; the same key always has
 the same bytes, and a second arrival with other bytes is refused as the error it is. Beside the
-records, and never part of them: ``numbers`` (the record's counters again, packed, so that a million
+records, and never part of them: ``numbers`` (the records' counters again, packed, so that a million
 of them are columns at once), ``scenarios`` (which ones asked this question; machines and workloads
 are kept once, as ``parts``), ``provenance`` (who computed it, where, with what command, in how many
 seconds and how much memory) and ``failures`` (jobs that ended in an error, and how to meet it
@@ -20,7 +20,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import socket
 import sqlite3
 import time
@@ -41,6 +40,8 @@ SCHEMA: Final = 2
 APPLICATION: Final = 0x66656E63   # "fenc" in the file's header, so that nobody else's file is taken
 BATCH_ROWS: Final = 100
 BATCH_SECONDS: Final = 0.25
+PAGE_BYTES: Final = 16_384
+"""Records are 2 to 4 KiB: SQLite's own 4 KiB would hold one and waste the rest."""
 _ASK_AT_ONCE: Final = 500
 _ASK_FOR_ALL: Final = 20_000
 _PARTS_HELD: Final = 4096
@@ -49,8 +50,10 @@ FIELDS: Final = ("policy", "harts", "root_seed", "replicate", "nr_cpus", "livelo
 
 _TABLES: Final = (
     "CREATE TABLE shapes (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE)",
-    "CREATE TABLE records (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, record BLOB NOT NULL,"
-    " shape INTEGER REFERENCES shapes, numbers BLOB)",
+    "CREATE TABLE records (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,"
+    " record BLOB NOT NULL)",
+    "CREATE TABLE numbers (record INTEGER PRIMARY KEY REFERENCES records, key TEXT NOT NULL,"
+    " verdict TEXT NOT NULL, shape INTEGER NOT NULL REFERENCES shapes, counters BLOB NOT NULL)",
     "CREATE TABLE parts (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL,"
     " body TEXT NOT NULL, UNIQUE (kind, body))",
     "CREATE TABLE scenarios (record INTEGER NOT NULL REFERENCES records, policy TEXT NOT NULL,"
@@ -106,8 +109,7 @@ def key_of_text(text: str) -> str:
     return "scenario:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-_COUNTERS: Final = b'{"counters":{'
-_PAIR: Final = re.compile(rb'"([a-z0-9_]+)":(\d+)')
+_COUNTERS: Final = b'{"counters":'
 
 
 def packed(record: bytes) -> tuple[str, bytes] | None:
@@ -117,9 +119,17 @@ def packed(record: bytes) -> tuple[str, bytes] | None:
     """
     if not record.startswith(_COUNTERS):
         return None
-    pairs = _PAIR.findall(record, len(_COUNTERS), record.index(b"}"))
-    names, values = zip(*pairs, strict=True)
-    return b",".join(names).decode(), array("Q", map(int, values)).tobytes()
+    values = json.loads(record[len(_COUNTERS):record.index(b"}") + 1])
+    return ",".join(values), array("Q", values.values()).tobytes()
+
+
+_VERDICT: Final = b'"verdict":"'
+
+
+def verdict_of(record: bytes) -> str:
+    """Return the verdict of a record without reading all of it."""
+    at = record.rindex(_VERDICT) + len(_VERDICT)
+    return record[at:record.index(b'"', at)].decode()
 
 
 def part_body(part: Any) -> str:
@@ -140,6 +150,7 @@ class Store:
         self._lock: int | None = None
         self._rows = 0
         self._begun = 0.0
+        self._failures: bool | None = None
         self._ids: dict[tuple[str, ...], int] = {}
         self._parts: dict[int, tuple[object, int]] = {}
         if not write and not path.exists():
@@ -168,6 +179,7 @@ class Store:
         application = db.execute("PRAGMA application_id").fetchone()[0]
         schema = db.execute("PRAGMA user_version").fetchone()[0]
         if tables == 0 and write:
+            db.execute(f"PRAGMA page_size={PAGE_BYTES}")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("BEGIN IMMEDIATE")
             for statement in _TABLES:
@@ -252,24 +264,34 @@ class Store:
         """Keep a record; commit when the batch is full or old. Raises StoreError on other bytes."""
         with self._complaints():
             self._begin()
-            numbers = packed(record)
-            shape, values = (self._id("shapes", (numbers[0],)), numbers[1]) if numbers \
-                else (None, None)
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO records (key, record, shape, numbers) VALUES (?, ?, ?, ?)",
-                (key, record, shape, values))
+            added = self._db.execute("INSERT OR IGNORE INTO records (key, record) VALUES (?, ?)",
+                                     (key, record))
             if added.rowcount == 0:
                 number = self._same_or_raise(key, record)
             else:
                 number = int(added.lastrowid or 0)
+                self._pack(number, key, record)
             maker = self._id("makers", (provenance.versions, provenance.host, provenance.command))
             self._db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?, ?, ?)",
                              (number, maker, provenance.wall_s, provenance.cpu_s,
                               provenance.peak_kib, _now()))
             if scenario is not None:
                 self._label(number, scenario)
-            self._db.execute("DELETE FROM failures WHERE key=?", (key,))
+            if self._has_failures():
+                self._db.execute("DELETE FROM failures WHERE key=?", (key,))
             self._count_row()
+
+    def _pack(self, number: int, key: str, record: bytes) -> None:
+        numbers = packed(record)
+        if numbers is not None:
+            self._db.execute(
+                "INSERT INTO numbers VALUES (?, ?, ?, ?, ?)",
+                (number, key, verdict_of(record), self._id("shapes", (numbers[0],)), numbers[1]))
+
+    def _has_failures(self) -> bool:
+        if self._failures is None:
+            self._failures = self._db.execute("SELECT count(*) FROM failures").fetchone()[0] > 0
+        return self._failures
 
     def _label(self, number: int, scenario: Scenario) -> None:
         self._db.execute(
@@ -321,6 +343,7 @@ class Store:
         """Note that a question ended in an error."""
         with self._complaints():
             self._begin()
+            self._failures = True
             self._db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
                              (failure.key, failure.scenario, failure.error, failure.reproducer,
                               host, _now()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pysim.scenario import build
-from sweeps.store import Failure, Provenance, Store, StoreError
+from sweeps.store import PAGE_BYTES, Failure, Provenance, Store, StoreError
 
 WHO = Provenance(versions="{}", host="here", wall_s=0.1, cpu_s=0.1)
 
@@ -141,7 +141,7 @@ def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
         for number in range(300):
             store.put(f"k{number}", b"x" * 4000, WHO)
     damaged = bytearray(path.read_bytes())
-    damaged[4096:400_000] = os.urandom(400_000 - 4096)
+    damaged[PAGE_BYTES * 4:400_000] = os.urandom(400_000 - PAGE_BYTES * 4)
     path.write_bytes(damaged)
     with Store(path, write=False) as store, pytest.raises(StoreError, match=r"a\.db: damaged"):
         store.known([f"k{n}" for n in range(300)])
