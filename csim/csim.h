@@ -451,6 +451,49 @@ struct csim_result {
     uint64_t histogram[CSIM_HISTOGRAMS][CSIM_HISTOGRAM_BUCKETS];
 };
 
+/* ---- The event log --------------------------------------------------------------------------- */
+
+/* X(ID, name, what it says; va, value and detail are 0 where nothing is said of them) */
+#define CSIM_LOG_KINDS(X)                                                                          \
+    X(ITEM, "item", "an item begins, past its gate; value = kind, detail = index, va = extent")    \
+    X(ITEM_END, "item_end", "the item is over; value = kind, detail = index")                      \
+    X(PUBLISH, "publish", "a gate is signalled; value = gate")                                     \
+    X(OP, "op", "an op of the policy; detail = index in ops")                                      \
+    X(STORE, "store", "a PTE store; va, value = the PTE, detail = its level")                      \
+    X(FENCE, "fence", "sfence.vma; va, value = pages (0 = all), detail = CSIM_LOG_* flags")        \
+    X(SEND, "send", "a shootdown is sent; va, value = pages (0 = all), detail = way")              \
+    X(WAITED, "waited", "its last acknowledgement has been seen")                                  \
+    X(FIRMWARE, "firmware", "firmware or hardware fenced for another; value = sender")             \
+    X(TAKE, "take", "a shootdown's interrupt is taken; value = sender")                            \
+    X(ACK, "ack", "it is acknowledged; value = sender")                                            \
+    X(ACCESS, "access", "an access is answered; va, value = ppn, detail = why it failed")          \
+    X(TRAP, "trap", "trap entry; va = stval, value = scause")                                      \
+    X(SRET, "sret", "the trap returns")                                                            \
+    X(FAIL, "fail", "nobody resolved the fault: an oops, or the fix-up of a probe")                \
+    X(STACK, "stack", "the hart runs on another stack; va = its lowest page")
+
+enum csim_log_kind {
+#define X(id, name, text) CSIM_LOG_##id,
+    CSIM_LOG_KINDS(X)
+#undef X
+    CSIM_LOG_KINDS_NR
+};
+
+/* A fence for another is told by its FIRMWARE entry too. */
+enum { CSIM_LOG_BY_ASID = 1, CSIM_LOG_BY_FIRMWARE = 2, CSIM_LOG_FOR_ANOTHER = 4 };
+
+/* Entries come in the engine's total order; at_cycles counts from the start of the run and falls
+ * back only after the stores of one op, which follow each other in time. */
+struct csim_log_entry {
+    uint64_t at_cycles;
+    uint64_t va;
+    uint64_t value;
+    uint32_t hart;
+    uint32_t detail;
+    uint32_t kind;                /* enum csim_log_kind */
+    uint32_t zero;
+};
+
 /* ---- A simulator ---------------------------------------------------------------------------- */
 
 struct csim;
@@ -462,6 +505,13 @@ enum csim_status csim_create(const struct csim_params *params, const struct csim
                              const struct csim_op *ops, const struct csim_item *items,
                              uint64_t items_nr, const uint32_t *gates, uint32_t gates_nr,
                              struct csim **out, struct csim_error *error);
+
+/* Before csim_run(): the run logs what happens into `entries`, which stay the caller's; NULL turns
+ * the log off. It changes no result. */
+void csim_log(struct csim *sim, struct csim_log_entry *entries, uint64_t room);
+
+/* How many entries the run had for the log; those beyond its room were not kept. */
+uint64_t csim_logged(const struct csim *sim);
 
 /* Runs to the end, a verdict, or until *stop (may be NULL) is nonzero. */
 enum csim_status csim_run(struct csim *sim, const volatile int *stop, struct csim_result *result);
@@ -674,6 +724,8 @@ const char *csim_counter_unit(uint32_t counter);
 const char *csim_counter_meaning(uint32_t counter);
 const char *csim_verdict_name(uint32_t verdict);
 const char *csim_tlb_policy_name(uint32_t policy);
+const char *csim_log_kind_name(uint32_t kind);
+const char *csim_log_kind_text(uint32_t kind);
 
 /* Smallest value of a histogram bucket. */
 uint64_t csim_histogram_floor(uint32_t bucket);

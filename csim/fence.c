@@ -23,6 +23,15 @@ static enum fence_cause cause_of(enum origin origin)
     return FENCE_FOR_PURGE;
 }
 
+static void log_fence(const struct world *world, const struct hart *hart,
+                      struct fence_extent extent, uint64_t va, uint64_t pages)
+{
+    uint32_t flags = (extent.by_asid ? CSIM_LOG_BY_ASID : 0) |
+                     (extent.firmware ? CSIM_LOG_BY_FIRMWARE : 0) |
+                     (extent.for_another ? CSIM_LOG_FOR_ANOTHER : 0);
+    world_log(world, hart, CSIM_LOG_FENCE, va, pages, flags);
+}
+
 static void count(struct csim_counters *counters, struct fence_extent extent, bool full,
                   uint64_t fences)
 {
@@ -56,12 +65,15 @@ uint64_t fence_execute(const struct world *world, struct hart *hart, struct fenc
     uint64_t undrained = undrained_cycles(world, hart);
     if (full) {
         enum fence_form form = extent.by_asid ? FENCE_ASID : FENCE_ALL;
+        log_fence(world, hart, extent, 0, 0);
         cycles = mmu_fence(&hart->mmu, form, 0, extent.asid, cause);
     } else {
         enum fence_form form = extent.by_asid ? FENCE_VA_ASID : FENCE_VA;
-        for (uint32_t page = 0; page < extent.pages; page++)
-            cycles += mmu_fence(&hart->mmu, form, extent.va + ((uint64_t)page << PAGE_SHIFT),
-                                extent.asid, cause);
+        for (uint32_t page = 0; page < extent.pages; page++) {
+            uint64_t va = extent.va + ((uint64_t)page << PAGE_SHIFT);
+            log_fence(world, hart, extent, va, 1);
+            cycles += mmu_fence(&hart->mmu, form, va, extent.asid, cause);
+        }
     }
     count(&hart->counters, extent, full, full ? 1 : extent.pages);
     return cycles > undrained ? cycles : undrained;

@@ -48,6 +48,7 @@ void gate_signal(struct world *world, struct hart *hart, uint32_t gate)
 {
     struct gate *g = &world->gates[gate];
     assert(g->got < g->need);
+    world_log(world, hart, CSIM_LOG_PUBLISH, 0, gate, 0);
     hart->stored_at_cycles = hart->now_cycles;
     note(g, hart->id, hart->now_cycles);
     if (g->got < g->need)

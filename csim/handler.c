@@ -157,6 +157,11 @@ static void wait_until(struct hart *hart, enum cause cause, uint64_t at_cycles)
         world_charge(hart, cause, at_cycles - hart->now_cycles);
 }
 
+static void log_op(const struct world *world, const struct hart *hart, const struct csim_op *op)
+{
+    world_log(world, hart, CSIM_LOG_OP, 0, 0, (uint32_t)(op - world->ops));
+}
+
 static void stored_mark(struct hart *hart)
 {
     hart->marked_at_cycles = hart->now_cycles;
@@ -212,6 +217,8 @@ static void op_clear_mark(struct world *world, struct hart *hart, struct frame *
         wait_until(hart, pay, world_visible(world, hart->marked_at_cycles));
     else if (op->b == 0)
         stored_mark(hart);
+    if (op->b != 0)
+        log_op(world, hart, op);
     struct mark_cost cost = mark_clear(&world->marks[op->a], hart->id, op->b != 0, op->c,
                                        hart->now_cycles);
     hart->counters.mark_clears++;
@@ -361,17 +368,19 @@ static void op_store_barrier(struct world *world, struct hart *hart, struct fram
     const struct csim_machine *m = &world->params.machine;
     enum cause cause = pays(frame, CAUSE_MAP_STORE);
     world_charge(hart, cause, m->barrier_cycles);
-    if (op->a != CSIM_BARRIER_W_W)                  /* stores drain in order anyway */
-        wait_until(hart, cause, world_drained(world, hart));
+    if (op->a == CSIM_BARRIER_W_W)                  /* stores drain in order anyway */
+        return;
+    wait_until(hart, cause, world_drained(world, hart));
+    log_op(world, hart, op);
 }
 
 static void op_sync_context(struct world *world, struct hart *hart, struct frame *frame,
                             const struct csim_op *op)
 {
-    (void)op;
     const struct csim_machine *m = &world->params.machine;
     enum cause cause = pays(frame, CAUSE_MAP_STORE);
     wait_until(hart, cause, world_drained(world, hart));
+    log_op(world, hart, op);
     world_charge(hart, cause, (uint64_t)m->barrier_cycles + m->fence_pipe_cycles);
 }
 
@@ -468,9 +477,19 @@ static op_function *const functions[CSIM_OP_KINDS] = {
     [CSIM_OP_FAIL] = op_leave,
 };
 
+/* These are logged when they have waited. */
+static bool waits_for_stores(const struct csim_op *op)
+{
+    return op->kind == CSIM_OP_SYNC_CONTEXT ||
+           (op->kind == CSIM_OP_STORE_BARRIER && op->a != CSIM_BARRIER_W_W) ||
+           (op->kind == CSIM_OP_CLEAR_MARK && op->b != 0);
+}
+
 void handler_step(struct world *world, struct hart *hart, struct frame *frame)
 {
     const struct csim_op *op = &world->ops[frame->pc++];
+    if (!waits_for_stores(op))
+        log_op(world, hart, op);
     assert(op->kind < CSIM_OP_KINDS && functions[op->kind] != 0);
     functions[op->kind](world, hart, frame, op);
 }

@@ -355,6 +355,14 @@ static void settle(struct hart *hart, struct frame *frame, enum cause cause)
     frame->spent_cycles = 0;
 }
 
+/* At the time of the last read, or of the hit. */
+static void log_answer(const struct world *world, const struct hart *hart,
+                       const struct frame *frame)
+{
+    const struct mmu_answer *answer = &hart->mmu.answer;
+    world_log(world, hart, CSIM_LOG_ACCESS, frame->va, answer->ppn, (uint32_t)answer->fail);
+}
+
 static void access_step(struct world *world, struct hart *hart, struct frame *frame)
 {
     struct mmu *mmu = &hart->mmu;
@@ -371,6 +379,8 @@ static void access_step(struct world *world, struct hart *hart, struct frame *fr
     } else {
         cycles = mmu_step(mmu, &world->pt, hart->now_cycles);
     }
+    if (!mmu->walking)
+        log_answer(world, hart, frame);
     hart->now_cycles += cycles;
     frame->spent_cycles += cycles;
     if (mmu->walking)
@@ -488,13 +498,25 @@ static bool load_too(const struct csim_machine *machine, const struct csim_item 
     return apart && item->kind == CSIM_ITEM_TOUCH && (item->flags & CSIM_ITEM_STACK) == 0;
 }
 
-/* The pages of a TOUCH one by one; the top page of a stack switched to for the first time. */
+/* From here on the hart runs on another stack. */
+static void take_stack(const struct world *world, struct hart *hart, const struct csim_item *item)
+{
+    bool home = item->va == 0;
+    hart->stack = home ? hart->home_stack : (struct range){item->va, item->pages, 0};
+    hart->stack_in_use = home ? 1 : (uint32_t)item->arg;
+    world_log(world, hart, CSIM_LOG_STACK, hart->stack.va, hart->stack.pages, 0);
+}
+
+/* The pages of a TOUCH one by one; the top page of a stack switched to for the first time, once the
+ * hart runs on it: a fault there finds no other. */
 static void touch_next(struct world *world, struct hart *hart, struct frame *frame,
                        const struct csim_item *item)
 {
     bool is_switch = item->kind == CSIM_ITEM_SWITCH;
     bool first = (item->flags & CSIM_ITEM_FIRST) != 0 && item->va != 0;
     uint32_t count = is_switch ? (first ? 1 : 0) : item->pages;
+    if (is_switch && frame->index == 0)
+        take_stack(world, hart, item);
     if (frame->index >= count) {
         frame->phase = ITEM_END;
         return;
@@ -532,11 +554,6 @@ static void finish(struct world *world, struct hart *hart, const struct frame *f
         learn(hart, item->va, item->pages);
     if (item->kind == CSIM_ITEM_TOUCH && (item->flags & CSIM_ITEM_STACK) != 0)
         deepen(hart, item->va, item->pages);
-    if (item->kind == CSIM_ITEM_SWITCH) {
-        bool home = item->va == 0;
-        hart->stack = home ? hart->home_stack : (struct range){item->va, item->pages, 0};
-        hart->stack_in_use = home ? 1 : (uint32_t)item->arg;
-    }
     counters->unmaps += item->kind == CSIM_ITEM_UNMAP;
     counters->purges += item->kind == CSIM_ITEM_PURGE;
     if (item->signal != 0)
@@ -560,6 +577,7 @@ static void enter_item(struct world *world, struct hart *hart, struct frame *fra
     frame->phase = ITEM_BEGIN;
     frame->started_at_cycles = hart->now_cycles;
     hart->published = false;
+    world_log(world, hart, CSIM_LOG_ITEM, item->va, item->kind, (uint32_t)hart->item);
 }
 
 static void item_step(struct world *world, struct hart *hart, struct frame *frame)
@@ -578,6 +596,7 @@ static void item_step(struct world *world, struct hart *hart, struct frame *fram
     }
     hart->asleep = false;
     finish(world, hart, frame, item);
+    world_log(world, hart, CSIM_LOG_ITEM_END, item->va, item->kind, (uint32_t)hart->item);
     hart->item++;
     world_pop(hart);
 }

@@ -5,10 +5,12 @@
  * stored since). The transfer itself is a machine parameter.
  *
  * Only marks younger than the visibility delay can be invisible to somebody, so a log of the last
- * ones is enough: a bit is what the youngest visible mark and the hart's last clear make it. An
- * entry that leaves the log is folded into each hart's `aged` time. Where so many marks are on
- * their way at once that one leaves before it is visible to all, a still older one that is visible
- * may be missed for as long.
+ * ones is enough: a bit is what the youngest visible store to it and the hart's last atomic clear
+ * make it. A plain clear is a store as well: of the word that the hart's last test read, its own
+ * bit left out, so it wipes what was set in between and brings back what was cleared. An entry
+ * that leaves the log is folded into each hart's `aged` time. Where so many stores are on their way
+ * at once that one leaves before it is visible to all, a still older one that is visible may be
+ * missed for as long.
  */
 #include "mark.h"
 
@@ -28,7 +30,7 @@ void mark_create(struct mark *mark, struct arena *arena, uint32_t words, uint32_
     mark->aged_at_cycles = arena_take(arena, harts, sizeof(uint64_t));
     mark->cleared_at_cycles = arena_take(arena, harts, sizeof(uint64_t));
     mark->cleared_logged = arena_take(arena, harts, sizeof(uint64_t));
-    mark->read_bits = arena_take(arena, (size_t)harts * WORD_BITS, 1);
+    mark->read_words = arena_take(arena, harts, sizeof mark->read_words[0]);
     mark->lines = arena_take(arena, mark->lines_nr, sizeof mark->lines[0]);
     mark->seen = arena_take(arena, (size_t)harts * mark->lines_nr, sizeof(uint64_t));
     mark->visible_after_cycles = visible_after_cycles;
@@ -36,7 +38,15 @@ void mark_create(struct mark *mark, struct arena *arena, uint32_t words, uint32_
 
 static bool covers(const struct mark_entry *entry, uint32_t hart)
 {
+    if (entry->width != 0)
+        return hart >= entry->first_n && hart - entry->first_n < entry->width;
     return entry->own ? entry->hart == hart : hart < entry->first_n;
+}
+
+/* What an entry that covers the hart makes of its bit. */
+static bool sets(const struct mark_entry *entry, uint32_t hart)
+{
+    return entry->width == 0 || (entry->word >> (hart - entry->first_n) & 1) != 0;
 }
 
 static uint32_t own_line(uint32_t hart) { return hart / WORD_BITS / MARK_LINE_WORDS; }
@@ -83,7 +93,7 @@ static void age(struct mark *mark, uint64_t number)
     const struct mark_entry *entry = &mark->log[number % MARK_LOG];
     for (uint32_t hart = 0; hart < mark->harts; hart++)
         if (covers(entry, hart) && survives(mark, number, hart))
-            mark->aged_at_cycles[hart] = visible_at(mark, entry, hart);
+            mark->aged_at_cycles[hart] = sets(entry, hart) ? visible_at(mark, entry, hart) : 0;
 }
 
 static void clear(struct mark *mark, uint32_t hart, uint64_t at_cycles)
@@ -94,15 +104,19 @@ static void clear(struct mark *mark, uint32_t hart, uint64_t at_cycles)
         mark->aged_at_cycles[hart] = 0;
 }
 
+static void log_store(struct mark *mark, struct mark_entry entry)
+{
+    if (mark->logged >= MARK_LOG)
+        age(mark, mark->logged - MARK_LOG);
+    mark->log[mark->logged % MARK_LOG] = entry;
+    mark->logged++;
+}
+
 struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, bool own,
                             uint64_t at_cycles)
 {
-    struct mark_entry *entry = &mark->log[mark->logged % MARK_LOG];
-    if (mark->logged >= MARK_LOG)
-        age(mark, mark->logged - MARK_LOG);
-    *entry = (struct mark_entry){.at_cycles = at_cycles, .hart = hart, .first_n = first_n,
-                                 .own = own};
-    mark->logged++;
+    log_store(mark, (struct mark_entry){.at_cycles = at_cycles, .hart = hart, .first_n = first_n,
+                                        .own = own});
     struct mark_cost cost = {0};
     if (own) {
         cost.transfers = store_line(mark, hart, own_line(hart));
@@ -114,15 +128,16 @@ struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, 
     return cost;
 }
 
-static bool bit_at(const struct mark *mark, uint32_t hart, uint64_t at_cycles)
+/* The bit of `hart` as a reader sees it. */
+static bool bit_at(const struct mark *mark, uint32_t hart, uint32_t reader, uint64_t at_cycles)
 {
     uint64_t kept = mark->logged < MARK_LOG ? mark->logged : MARK_LOG;
     for (uint64_t back = 1; back <= kept; back++) {
         uint64_t number = mark->logged - back;
         const struct mark_entry *entry = &mark->log[number % MARK_LOG];
         bool alive = survives(mark, number, hart);
-        if (covers(entry, hart) && alive && visible_at(mark, entry, hart) <= at_cycles)
-            return true;
+        if (covers(entry, hart) && alive && visible_at(mark, entry, reader) <= at_cycles)
+            return sets(entry, hart);
         if (!alive && entry->at_cycles + mark->visible_after_cycles <=
                           mark->cleared_at_cycles[hart])
             return false;                           /* so is every older one */
@@ -131,27 +146,37 @@ static bool bit_at(const struct mark *mark, uint32_t hart, uint64_t at_cycles)
     return aged != 0 && aged <= at_cycles;
 }
 
+/* The bits of the word that `hart` is in, as it sees them. */
+static uint64_t word_at(const struct mark *mark, uint32_t hart, uint64_t at_cycles)
+{
+    uint32_t first = hart / WORD_BITS * WORD_BITS;
+    uint64_t word = 0;
+    for (uint32_t i = 0; i < WORD_BITS && first + i < mark->harts; i++)
+        word |= (uint64_t)bit_at(mark, first + i, hart, at_cycles) << i;
+    return word;
+}
+
 bool mark_test(struct mark *mark, uint32_t hart, uint64_t at_cycles, struct mark_cost *cost)
 {
     cost->transfers = load_line(mark, hart, own_line(hart));
-    uint32_t first = hart / WORD_BITS * WORD_BITS;
-    for (uint32_t i = 0; i < WORD_BITS && first + i < mark->harts; i++)
-        mark->read_bits[(size_t)hart * WORD_BITS + i] = bit_at(mark, first + i, at_cycles);
-    return mark->read_bits[(size_t)hart * WORD_BITS + hart % WORD_BITS] != 0;
+    if (!mark->stored_back)
+        return bit_at(mark, hart, hart, at_cycles);
+    mark->read_words[hart] = word_at(mark, hart, at_cycles);
+    return (mark->read_words[hart] >> hart % WORD_BITS & 1) != 0;
 }
 
 struct mark_cost mark_clear(struct mark *mark, uint32_t hart, bool amo, uint32_t width,
                             uint64_t at_cycles)
 {
     struct mark_cost cost = {store_line(mark, hart, own_line(hart))};
-    bool reaches = hart % WORD_BITS < width;
-    if (reaches)
-        clear(mark, hart, at_cycles);
-    if (amo)
+    uint64_t own = UINT64_C(1) << hart % WORD_BITS;
+    if (amo) {
+        if (hart % WORD_BITS < width)
+            clear(mark, hart, at_cycles);
         return cost;
-    uint32_t first = hart / WORD_BITS * WORD_BITS;
-    for (uint32_t i = 0; i < width && first + i < mark->harts; i++)
-        if (!mark->read_bits[(size_t)hart * WORD_BITS + i] && bit_at(mark, first + i, at_cycles))
-            clear(mark, first + i, at_cycles);
+    }
+    log_store(mark, (struct mark_entry){.at_cycles = at_cycles, .hart = hart,
+                                        .first_n = hart / WORD_BITS * WORD_BITS, .width = width,
+                                        .word = mark->read_words[hart] & ~own});
     return cost;
 }

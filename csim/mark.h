@@ -18,7 +18,10 @@ struct mark_entry {
     uint64_t at_cycles;
     uint32_t hart;             /* who marked */
     uint32_t first_n;          /* harts below it are marked; ... */
-    uint32_t own;              /* ... or only the marking one */
+    uint32_t own;              /* ... or only the marking one; ... */
+    uint32_t width;            /* ... or, if not 0: so many bits from hart first_n on are as ... */
+    uint32_t zero;
+    uint64_t word;             /* ... here: a word was stored back */
 };
 
 struct mark_line {
@@ -34,7 +37,8 @@ struct mark {
     uint64_t *aged_at_cycles;  /* per hart: when a mark that left the log is visible; 0 = none */
     uint64_t *cleared_at_cycles; /* per hart: its last clear ... */
     uint64_t *cleared_logged;  /* ... and `logged` then: later entries are later marks */
-    uint8_t *read_bits;        /* per hart pair [reader][bit of the same word], see mark_clear */
+    bool stored_back;          /* the program has a plain clear: tests remember what they read */
+    uint64_t *read_words;      /* per hart: its word as the last test read it */
     struct mark_line *lines;
     uint32_t lines_nr;
     uint64_t *seen;            /* [hart][line]: version that hart holds */
@@ -54,9 +58,9 @@ struct mark_cost mark_store(struct mark *mark, uint32_t hart, uint32_t first_n, 
 /* A load of the hart's own word. */
 bool mark_test(struct mark *mark, uint32_t hart, uint64_t at_cycles, struct mark_cost *cost);
 
-/* Clears the own bit: atomically, or by storing back the word of the last test, which also wipes
- * bits of the same word that were set in between. width 32 reaches the low half of the word
- * only. */
+/* Clears the own bit: atomically, at once, or by storing back the word of the last test, which
+ * others see later and which wipes bits set in between. width 32 reaches the low half of the
+ * word only. */
 struct mark_cost mark_clear(struct mark *mark, uint32_t hart, bool amo, uint32_t width,
                             uint64_t at_cycles);
 

@@ -46,4 +46,22 @@ const char *csim_verdict_name(uint32_t verdict)
     return verdict < CSIM_VERDICTS ? verdicts[verdict] : NULL;
 }
 
+static const struct {
+    const char *name, *text;
+} log_kinds[] = {
+#define X(id, name, text) {name, text},
+    CSIM_LOG_KINDS(X)
+#undef X
+};
+
+const char *csim_log_kind_name(uint32_t kind)
+{
+    return kind < CSIM_LOG_KINDS_NR ? log_kinds[kind].name : NULL;
+}
+
+const char *csim_log_kind_text(uint32_t kind)
+{
+    return kind < CSIM_LOG_KINDS_NR ? log_kinds[kind].text : NULL;
+}
+
 const char *csim_build_id(void) { return CSIM_BUILD_ID; }

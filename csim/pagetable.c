@@ -39,6 +39,13 @@ struct burst {
     uint32_t stores;
 };
 
+/* One PTE: where it lies, and what it translates. */
+struct place {
+    uint64_t pa;
+    uint64_t va;
+    uint32_t level;
+};
+
 static uint64_t frame_ppn(const struct pagetable *pt, uint32_t frame)
 {
     return pt->base_ppn + frame;
@@ -204,10 +211,15 @@ void pagetable_store(struct pagetable *pt, uint64_t pa, struct pte pte, uint32_t
         pt->settled_at_cycles = settled;
 }
 
-static void burst_store(struct pagetable *pt, struct burst *burst, uint64_t pa, struct pte pte)
+static void burst_store(struct pagetable *pt, struct burst *burst, struct place place,
+                        struct pte pte)
 {
     uint64_t at_cycles = burst->at_cycles + (uint64_t)burst->stores * burst->step_cycles;
-    pagetable_store(pt, pa, pte, burst->hart, at_cycles);
+    if (pt->trace != 0)
+        trace_put(pt->trace, (struct csim_log_entry){
+            .at_cycles = at_cycles, .va = place.va, .value = pte.bits, .hart = burst->hart,
+            .detail = place.level, .kind = CSIM_LOG_STORE});
+    pagetable_store(pt, place.pa, pte, burst->hart, at_cycles);
     burst->stores++;
 }
 
@@ -243,7 +255,7 @@ static uint64_t reach(struct pagetable *pt, uint64_t va, uint32_t level, struct 
         struct pte pte = pagetable_newest(pt, pa);
         if (!pte_is_valid(pte)) {
             pte = pte_make(take_frame(pt), RV_PTE_V);
-            burst_store(pt, burst, pa, pte);
+            burst_store(pt, burst, (struct place){pa, va, above}, pte);
         }
         assert(!pte_is_leaf(pte));                  /* small pages over a mapped superpage */
         table_ppn = pte_ppn(pte);
@@ -262,11 +274,12 @@ uint32_t pagetable_map(struct pagetable *pt, uint64_t va, uint32_t pages, uint32
     assert((flags & RV_PTE_V) != 0 && level < RV_LEVELS_MIN);
     assert((va >> RV_PAGE_SHIFT) % step == 0 && pages % step == 0 && ppn % step == 0);
     for (uint32_t page = 0; page < pages; page += step) {
-        uint64_t pa = reach(pt, va + ((uint64_t)page << RV_PAGE_SHIFT), level, &burst);
+        uint64_t at = va + ((uint64_t)page << RV_PAGE_SHIFT);
+        uint64_t pa = reach(pt, at, level, &burst);
         struct pte old = pagetable_newest(pt, pa);
         if (pte_is_valid(old) && !pte_is_leaf(old))
             give_frame(pt, pte_ppn(old));
-        burst_store(pt, &burst, pa, pte_make(ppn + page, flags));
+        burst_store(pt, &burst, (struct place){pa, at, level}, pte_make(ppn + page, flags));
     }
     assert(burst.stores <= pt->ring_nr);
     return burst.stores;
@@ -304,7 +317,7 @@ uint32_t pagetable_unmap(struct pagetable *pt, uint64_t va, uint32_t pages, uint
         uint64_t next = (va & ~(span_bytes - 1)) + span_bytes;
         if (found) {
             assert(next - span_bytes == va && end - va >= span_bytes);
-            burst_store(pt, &burst, pa, (struct pte){0});
+            burst_store(pt, &burst, (struct place){pa, va, level}, (struct pte){0});
         }
         va = next - va > end - va ? end : next;     /* a hole may reach past the end */
     }

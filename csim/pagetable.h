@@ -21,6 +21,7 @@
 #include "arena.h"
 #include "csim.h"
 #include "pte.h"
+#include "trace.h"
 
 struct pagetable_version {      /* one recent store */
     uint64_t pa;
@@ -48,6 +49,7 @@ struct pagetable {
     uint64_t stores;            /* ever made; the ring holds the last min(stores, ring_nr) */
     uint64_t settled_at_cycles; /* from here on every hart sees every store made so far */
     uint32_t store_drain_cycles, coherence_cycles;
+    struct trace *trace;        /* stores are logged here; NULL: nobody asks */
 };
 
 /* Sizes the window; the root frame is taken. Frames come zeroed. ring_nr is rounded up to a power

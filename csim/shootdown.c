@@ -95,6 +95,13 @@ static struct fence_extent extent_of(const struct world *world, const struct sho
     return extent;
 }
 
+static struct fence_extent for_another(const struct world *world, const struct shoot *shoot)
+{
+    struct fence_extent extent = extent_of(world, shoot);
+    extent.for_another = true;
+    return extent;
+}
+
 static uint32_t window_end(const struct world *world, const struct shoot *shoot, uint32_t index)
 {
     if (shoot->via != CSIM_VIA_SBI)
@@ -135,6 +142,7 @@ static void call(struct world *world, struct hart *hart, struct frame *frame)
         counters->remote_user_calls++;
         counters->remote_user_targets += nr;
     }
+    world_log(world, hart, CSIM_LOG_SEND, shoot->va, shoot->pages, shoot->via);
     if (shoot->via == CSIM_VIA_SBI)
         counters->fence_requests += shoot->pages == 0 ? 1 : shoot->pages;
     world_charge(hart, world_cause(frame->origin, CAUSE_INITIATOR),
@@ -199,6 +207,7 @@ void shootdown_step(struct world *world, struct hart *hart, struct frame *frame)
         frame->phase = SHOOT_CALL;
         return;
     }
+    world_log(world, hart, CSIM_LOG_WAITED, shoot->va, shoot->pages, 0);
     hart->shoots_open--;
     world_pop(hart);
 }
@@ -219,10 +228,14 @@ void shootdown_acked(struct world *world, uint32_t slot, uint64_t at_cycles)
         world_wait(world, sender, at_cycles);               /* it looks when it has seen them */
 }
 
-void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot)
+void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot,
+                         uint64_t at_cycles)
 {
     struct shoot *shoot = &world->shoots[slot];
-    (void)fence_execute(world, hart, extent_of(world, shoot), (enum origin)shoot->origin);
+    trace_put(world->trace, (struct csim_log_entry){
+        .at_cycles = at_cycles, .va = shoot->va, .value = slot / SHOOTS_MAX, .hart = hart->id,
+        .kind = CSIM_LOG_FIRMWARE});                /* the hart itself may be further */
+    (void)fence_execute(world, hart, for_another(world, shoot), (enum origin)shoot->origin);
     shootdown_acked(world, slot, world->harts[slot / SHOOTS_MAX].now_cycles);
 }
 
@@ -298,6 +311,10 @@ bool shootdown_take(struct world *world, struct hart *hart)
     frame->sscratch_zero = !from_user;
     frame->scause = 1;          /* supervisor software interrupt */
     disturb(world, hart, frame);
+    if (world->shoots[slot].via == CSIM_VIA_IMSIC) {
+        hart->irqs_on = false;      /* the trap clears sstatus.SIE */
+        world_log(world, hart, CSIM_LOG_TAKE, world->shoots[slot].va, slot / SHOOTS_MAX, 0);
+    }
     return true;
 }
 
@@ -306,6 +323,7 @@ void shootdown_ack(struct world *world, struct hart *hart, struct frame *serve)
     if (serve->acked)
         return;
     serve->acked = true;
+    world_log(world, hart, CSIM_LOG_ACK, 0, serve->index / SHOOTS_MAX, 0);
     event_push(&world->events, hart->now_cycles, serve->index / SHOOTS_MAX, EVENT_ACK,
                serve->index);
 }
@@ -329,7 +347,8 @@ static void serve_firmware(struct world *world, struct hart *hart, struct frame 
         frame->phase = SERVE_CHECKED;
         return;
     }
-    uint64_t cycles = fence_execute(world, hart, extent_of(world, shoot),
+    world_log(world, hart, CSIM_LOG_FIRMWARE, shoot->va, frame->index / SHOOTS_MAX, 0);
+    uint64_t cycles = fence_execute(world, hart, for_another(world, shoot),
                                     (enum origin)frame->origin);
     world_charge(hart, cause, cycles);
     leave(world, hart, frame);
@@ -346,7 +365,6 @@ void shootdown_serve_step(struct world *world, struct hart *hart, struct frame *
     enum cause cause = world_cause(frame->origin, CAUSE_VICTIM);
     switch ((enum serve_phase)frame->phase) {
     case SERVE_ENTER:
-        hart->irqs_on = false;
         frame->entering = true;
         frame->phase = SERVE_CHECKED;
         world_charge(hart, cause, m->trap_entry_cycles);
@@ -365,6 +383,7 @@ void shootdown_serve_step(struct world *world, struct hart *hart, struct frame *
         return;
     case SERVE_FENCED:
         shootdown_ack(world, hart, frame);
+        world_log(world, hart, CSIM_LOG_SRET, 0, 0, 0);
         world_charge(hart, cause, m->sret_cycles);
         leave(world, hart, frame);
         return;

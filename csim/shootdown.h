@@ -40,7 +40,8 @@ void shootdown_ack(struct world *world, struct hart *hart, struct frame *serve);
 
 /* EVENT_ACK at the sender, EVENT_BROADCAST at a target. */
 void shootdown_acked(struct world *world, uint32_t slot, uint64_t at_cycles);
-void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot);
+void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot,
+                         uint64_t at_cycles);
 
 /* True when an SBI request of so many pages is carried out as a full fence. */
 bool shootdown_widens(const struct csim_machine *machine, uint32_t pages);

@@ -29,6 +29,7 @@ struct csim {
     struct arena work_arena, arena;   /* this struct lies in the first */
     struct workload workload;
     struct world world;
+    struct trace trace;
     struct csim_result result;
 };
 
@@ -83,6 +84,9 @@ static void create_marks(struct world *world, struct arena *arena)
     for (uint32_t i = 0; i < world->program.marks_nr; i++)
         mark_create(&world->marks[i], arena, world->program.mark_words[i], world->harts_nr,
                     m->store_drain_cycles + m->coherence_cycles);
+    for (uint32_t i = 0; world->ops != 0 && i < world->program.ops_nr; i++)
+        if (world->ops[i].kind == CSIM_OP_CLEAR_MARK && world->ops[i].b == 0)
+            world->marks[world->ops[i].a].stored_back = true;
 }
 
 /* Address spaces that the work switches to; they are numbered from 1. */
@@ -154,6 +158,8 @@ static void start(struct csim *sim)
     struct world *world = &sim->world;
     const struct csim_machine *m = &world->params.machine;
     world->result = &sim->result;
+    world->trace = &sim->trace;
+    world->pt.trace = &sim->trace;
     world->next_ppn = UINT64_C(1) << 30;
     world->start_cycles = (uint64_t)m->store_drain_cycles + m->coherence_cycles + 1;
     for (uint32_t gate = 0; gate < world->gates_nr; gate++)
@@ -289,6 +295,22 @@ uint64_t csim_items(const struct csim *sim, struct csim_item *out, uint64_t room
     return nr;
 }
 
+void csim_log(struct csim *sim, struct csim_log_entry *entries, uint64_t room)
+{
+    sim->trace = (struct trace){.entries = entries, .room = room};
+}
+
+/* The log counts from the start of the run, as verdicts do. */
+static void rebase_log(struct csim *sim)
+{
+    struct trace *trace = &sim->trace;
+    uint64_t kept = trace->logged < trace->room ? trace->logged : trace->room;
+    for (uint64_t i = 0; trace->entries != 0 && i < kept; i++)
+        trace->entries[i].at_cycles -= sim->world.start_cycles;
+}
+
+uint64_t csim_logged(const struct csim *sim) { return sim->trace.logged; }
+
 /* ---- the loop
  * --------------------------------------------------------------------------------- */
 
@@ -382,7 +404,7 @@ static void serve_event(struct world *world, const struct event *event)
         bring(world, hart, event->at_cycles);
         if (hart->depth == 0 && !hart->done)
             hart_interrupt_visit(hart);
-        shootdown_broadcast(world, hart, slot);
+        shootdown_broadcast(world, hart, slot, event->at_cycles);
         return;
     }
 }
@@ -470,6 +492,7 @@ enum csim_status csim_run(struct csim *sim, const volatile int *stop, struct csi
     if (waiting != 0)
         world_verdict(world, waiting, CSIM_DEADLOCK, 0);
     count(sim);
+    rebase_log(sim);
     *result = sim->result;
     return status;
 }

@@ -50,12 +50,20 @@ static struct frame *enter(struct world *world, struct hart *hart, uint32_t scau
     return frame;
 }
 
+static void log_entry(const struct world *world, const struct hart *hart,
+                      const struct frame *frame)
+{
+    uint64_t interrupt = frame->interrupt ? RV_SCAUSE_INTERRUPT : 0;
+    world_log(world, hart, CSIM_LOG_TRAP, frame->va, frame->scause | interrupt, 0);
+}
+
 void trap_fault(struct world *world, struct hart *hart, uint32_t scause, uint64_t va)
 {
     struct frame *frame = enter(world, hart, scause, va, ORIGIN_FAULT);
     if (frame == 0)
         return;
     hart->counters.traps_kernel_fault++;
+    log_entry(world, hart, frame);
     world_charge(hart, CAUSE_LAZY_FAULT, entry_cycles(world));
 }
 
@@ -71,6 +79,7 @@ void trap_of_work(struct world *world, struct hart *hart, uint64_t scause, uint6
     frame->sscratch_zero = frame->sscratch_zero && !from_user;
     hart->counters.traps_interrupt += frame->interrupt;
     hart->counters.traps_user += from_user;
+    log_entry(world, hart, frame);
 }
 
 /* The save: a store to the top page of the current stack. */
@@ -86,6 +95,7 @@ static void save(struct world *world, struct hart *hart, struct frame *trap)
 static void resolved(struct world *world, struct hart *hart, struct frame *trap)
 {
     enum cause cause = world_cause(trap->origin, CAUSE_LAZY_FAULT);
+    world_log(world, hart, CSIM_LOG_SRET, trap->va, 0, 0);
     world_charge(hart, cause, world->params.machine.sret_cycles);
     hart->counters.retries++;
     if (trap->origin == ORIGIN_FAULT) {
@@ -94,7 +104,8 @@ static void resolved(struct world *world, struct hart *hart, struct frame *trap)
     }
     world_charge(hart, cause, entry_cycles(world));
     trap->phase = TRAP_ENTERED;
-    if (++trap->pages > world->params.livelock_retries)
+    log_entry(world, hart, trap);
+    if (1 + ++trap->pages > world->params.livelock_retries)     /* faults, the first one too */
         world_verdict(world, hart, CSIM_LIVELOCK, trap->va);
 }
 
@@ -105,6 +116,12 @@ static void check(struct world *world, struct hart *hart, struct frame *frame)
     if (frame->sscratch_zero)
         hart->counters.early_checks++;
     world_push_handler(world, hart, CSIM_EARLY_TRAP, frame->va, 1, (enum origin)frame->origin);
+}
+
+static void leave(const struct world *world, struct hart *hart, const struct frame *frame)
+{
+    world_log(world, hart, CSIM_LOG_SRET, frame->va, 0, 0);
+    world_pop(hart);
 }
 
 /* Whether the C handler is the policy's: a page fault on a kernel address. */
@@ -143,10 +160,11 @@ void trap_step(struct world *world, struct hart *hart, struct frame *frame)
         if (is_kernel_fault(frame))
             handle_fault(world, hart, frame);
         else
-            world_pop(hart);       /* the C handler is the workload's */
+            leave(world, hart, frame);      /* the C handler is the workload's */
         return;
     case TRAP_HANDLED:
         if (hart->trap_result != TRAP_RETRY) {
+            world_log(world, hart, CSIM_LOG_FAIL, frame->va, 0, 0);
             if (frame->origin == ORIGIN_FAULT)
                 world_verdict(world, hart, CSIM_OOPS, frame->va);
             else

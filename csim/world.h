@@ -16,6 +16,7 @@
 #include "mm.h"
 #include "mmu.h"
 #include "pagetable.h"
+#include "trace.h"
 
 enum { FRAMES_MAX = 32, KNOWN_MAX = 64, PAGE_SHIFT = 12, NESTED_PAGES = 512,
        SHOOTS_MAX = 4 };
@@ -162,6 +163,7 @@ struct world {
     uint64_t area_pages;      /* vmalloc area in use, for speculation */
     uint64_t stores_at_sync;  /* PTE stores when every hart was last brought up to date */
     const uint32_t *zipf_text, *zipf_linear, *zipf_user;  /* quantile -> page */
+    struct trace *trace;
     struct csim_result *result;
     bool over;                /* a verdict ended the run */
 };
@@ -206,6 +208,15 @@ void world_schedule(struct world *world, struct hart *hart, uint64_t at_cycles);
 
 /* The hart waits until `at_cycles` and then looks again; an interrupt may come first. */
 void world_wait(struct world *world, struct hart *hart, uint64_t at_cycles);
+
+/* Logs what this hart does now. */
+static inline void world_log(const struct world *world, const struct hart *hart,
+                             enum csim_log_kind kind, uint64_t va, uint64_t value, uint32_t detail)
+{
+    trace_put(world->trace, (struct csim_log_entry){
+        .at_cycles = hart->now_cycles, .va = va, .value = value, .hart = hart->id,
+        .detail = detail, .kind = (uint32_t)kind});
+}
 
 /* Charged cycles: time passes, and somebody pays. */
 enum cause {

@@ -377,6 +377,50 @@ def _buckets(histogram: Any) -> str:
                     for bucket, count in enumerate(counts, first) if count)
 
 
+class Logged(NamedTuple):
+    """One entry of the event log; ``kind`` is a name of LOG_KINDS, which say what is in it.
+
+    ``at_cycles`` counts from the start of the run; the rest is as csim.h says of each kind.
+    """
+
+    at_cycles: int
+    hart: int
+    kind: str
+    va: int
+    value: int
+    detail: int
+
+
+LOG_KINDS: Final = {
+    name: text(lib.csim_log_kind_text(number))
+    for name, number in _names(lib.csim_log_kind_name).items()
+}
+
+
+def logged(question: Question, *, entries_max: int = 1_000_000
+           ) -> tuple[Result, list[Logged]]:
+    """Run one question and return what every hart did, in the order it happened.
+
+    The result is that of ``simulate``. Raises EngineError as it does, and when the run had more
+    than ``entries_max`` entries: a log is whole or none.
+    """
+    names = list(LOG_KINDS)
+    with _created(question) as simulator:
+        result = ffi.new("struct csim_result *")
+        entries = ffi.new("struct csim_log_entry[]", entries_max)
+        lib.csim_log(simulator, entries, entries_max)
+        status = lib.csim_run(simulator, ffi.NULL, result)
+        number = int(lib.csim_logged(simulator))
+    if status != lib.CSIM_OK:
+        raise EngineError(f"the run ended with status {status}")
+    if number > entries_max:
+        raise EngineError(f"the run has {number:,} log entries, room was for {entries_max:,}")
+    return _result(result), [
+        Logged(e.at_cycles, e.hart, names[e.kind], e.va, e.value, e.detail)
+        for e in entries[0:number]
+    ]
+
+
 def items(question: Question) -> bytes:
     """Return the work of a run, drawn and given: struct csim_item by hart, then by place.
 
