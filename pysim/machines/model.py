@@ -367,11 +367,22 @@ class Machine(Frozen):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What lowering decided where the machine does not say."""
-        return tuple(
-            f"{self.name}: {key} is unknown; taken as 1 (caches invalid PTEs), so sweep 0 and 1"
-            for key in self.unknowns
-        )
+        """What lowering decided where the machine does not say, and what contradicts itself."""
+        said = [f"{self.name}: {key} is unknown; taken as 1 (caches invalid PTEs), so sweep 0 and 1"
+                for key in self.unknowns]
+        kept = [key for key in ("inv_l1", "inv_l2", "inv_pwc") if getattr(self, key)]
+        if self.svvptc and kept:
+            said.append(f"{self.name}: Svvptc bounds how long an invalid PTE is kept, and "
+                        f"{', '.join(kept)} keeps it until a fence: no core is both")
+        return tuple(said)
+
+    @property
+    def window_cycles(self) -> int:
+        """Cycles from a PTE store until every hart's walker sees it: the bound that Svvptc names.
+
+        Without cached invalid PTEs, no fault on a valid mapping begins later.
+        """
+        return self.store_drain_cycles + self.coherence_cycles
 
     @property
     def fitted(self) -> dict[str, str]:
