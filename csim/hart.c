@@ -56,6 +56,7 @@ void hart_create(struct world *world, struct hart *hart, uint32_t id, struct are
     hart->asid = MM_OWN_ASID;
     hart->irqs_on = true;
     hart->stream.visit = UINT64_MAX;                /* the first one is number 0 */
+    hart->stream.visit_key = rng_key(world->params.workload.seed, RNG_VISIT, id);
 }
 
 void hart_start(const struct world *world, struct hart *hart)
@@ -80,40 +81,37 @@ static uint64_t stack_page(const struct hart *hart, uint64_t draw)
     return hart->stack.va + ((uint64_t)(hart->stack.pages - 1 - below) << PAGE_SHIFT);
 }
 
+/* Two of the regions depend on what the hart has done; the others are a table and a base. */
 static void choose_page(const struct world *world, struct hart *hart)
 {
     const struct csim_workload *w = &world->params.workload;
     struct stream *stream = &hart->stream;
-    uint64_t draw = rng_draw(w->seed, RNG_VISIT, hart->id, stream->visit);
-    uint64_t part = rng_below(draw, 1000);
-    uint64_t low = draw & UINT32_MAX;
-    stream->user = false;
-    stream->access = CSIM_LOAD;
-    uint64_t end = w->visit_text_permille;
-    if (part < end) {
-        stream->access = CSIM_FETCH;
-        stream->va = page_of(world->layout.text_first, world->zipf_text, low);
-        return;
-    }
-    end += w->visit_stack_permille;
-    if (part < end) {
+    uint64_t draw = rng_draw_keyed(stream->visit_key, stream->visit);
+    uint32_t part = (uint32_t)rng_below(draw, 1000), low = (uint32_t)draw;
+    uint32_t text_end = w->visit_text_permille, stack_end = text_end + w->visit_stack_permille;
+    uint32_t module_end = stack_end + w->visit_module_permille;
+    uint32_t linear_end = module_end + w->visit_linear_permille;
+    if (part >= text_end && part < stack_end) {
+        stream->user = false;
         stream->access = CSIM_STORE;
         stream->va = stack_page(hart, low);
         return;
     }
-    end += w->visit_module_permille;
-    if (part < end && hart->known_nr > 0) {
+    if (part >= stack_end && part < module_end && hart->known_nr > 0) {
         const struct range *range = &hart->known[low % hart->known_nr];
-        stream->va = range->va + ((low >> 8) % range->pages << PAGE_SHIFT);
+        stream->user = false;
+        stream->access = CSIM_LOAD;
+        stream->va = range->va + ((uint64_t)((low >> 8) % range->pages) << PAGE_SHIFT);
         return;
     }
-    end += w->visit_linear_permille;
-    if (part < end) {
-        stream->va = page_of(world->layout.linear_first, world->zipf_linear, low);
-        return;
-    }
-    stream->user = true;
-    stream->va = page_of(world->layout.user_first, world->zipf_user, low);
+    bool text = part < text_end, linear = !text && part < linear_end;
+    const uint32_t *quantiles = linear ? world->zipf_linear : world->zipf_user;
+    uint64_t first = linear ? world->layout.linear_first : world->layout.user_first;
+    quantiles = text ? world->zipf_text : quantiles;
+    first = text ? world->layout.text_first : first;
+    stream->user = !text && !linear;
+    stream->access = text ? CSIM_FETCH : CSIM_LOAD;
+    stream->va = page_of(first, quantiles, low);
 }
 
 static void begin_visit(const struct world *world, struct hart *hart)
@@ -168,8 +166,10 @@ static void answered(struct hart *hart)
 {
     uint64_t spent = hart->stream.spent_cycles;
     hart->stream.spent_cycles = 0;
-    hart->now_cycles -= spent;
-    world_charge(hart, refill_cause(&hart->mmu.answer), spent);
+    if (spent != 0) {
+        hart->now_cycles -= spent;
+        world_charge(hart, refill_cause(&hart->mmu.answer), spent);
+    }
     hart->counters.ambient_faults += hart->mmu.answer.fail != WALK_NONE;
 }
 

@@ -190,17 +190,6 @@ static uint8_t takes_l1(const struct mmu *mmu, const struct tlb_line *line, uint
     return (uint8_t)take;
 }
 
-/* A line of which only the PTE asked for is known, as a leaf (or invalid PTE) of `piece`. */
-static struct tlb_line line_of_one(struct pte pte, bool global, uint32_t level, uint32_t piece,
-                                   uint64_t vpn)
-{
-    uint32_t own = (uint32_t)(vpn >> (RV_VPN_BITS * piece)) & (LINE_PTES - 1);
-    struct tlb_line line = {.known = (uint8_t)(1u << own)};
-    line.ptes[own] = piece_of(pte, level, piece, vpn);
-    line.global = global ? line.known : 0;
-    return line;
-}
-
 static void fill_l1(struct mmu *mmu, struct pte pte, uint32_t level, bool global,
                     enum walk_fail fail, const struct tlb_line *captured)
 {
@@ -209,13 +198,15 @@ static void fill_l1(struct mmu *mmu, struct pte pte, uint32_t level, bool global
     if (l1->piece[level] < 0)
         return;
     uint32_t piece = (uint32_t)l1->piece[level];
-    struct tlb_line line = line_of_one(pte, global, level, piece, vpn);
     uint32_t own = (uint32_t)(vpn >> (RV_VPN_BITS * piece)) & (LINE_PTES - 1);
+    uint16_t asid = mmu->request.asid & mmu->asid_mask;
+    struct tlb_array *array = &l1->array[l1->home[piece]];
     if (captured != 0 && level == 0)
-        line = *captured;
-    mmu->counters->negative_fills +=
-        tlb_array_fill(&l1->array[l1->home[piece]], vpn, piece,
-                       mmu->request.asid & mmu->asid_mask, &line, takes_l1(mmu, &line, own, fail));
+        mmu->counters->negative_fills +=
+            tlb_array_fill(array, vpn, piece, asid, captured, takes_l1(mmu, captured, own, fail));
+    else if (takes_own(fail, mmu->machine->inv_l1 != 0))
+        mmu->counters->negative_fills +=
+            tlb_array_fill_one(array, vpn, piece, asid, piece_of(pte, level, piece, vpn), global);
 }
 
 static void fill_l2(struct mmu *mmu, uint64_t vpn, uint32_t level, const struct tlb_line *line,
@@ -227,6 +218,18 @@ static void fill_l2(struct mmu *mmu, uint64_t vpn, uint32_t level, const struct 
     mmu->counters->negative_fills +=
         tlb_array_fill(&mmu->l2.array[mmu->l2.home[level]], vpn, level,
                        mmu->request.asid & mmu->asid_mask, line, takes_l2(mmu, line, own, fail));
+}
+
+/* ... of which only the PTE asked for is known. */
+static void fill_l2_one(struct mmu *mmu, uint64_t vpn, uint32_t level, struct pte pte, bool global,
+                        enum walk_fail fail)
+{
+    if (mmu->l2.home[level] < 0 || !takes_own(fail, mmu->machine->inv_l2 != 0))
+        return;
+    mmu->counters->negative_fills +=
+        tlb_array_fill_one(&mmu->l2.array[mmu->l2.home[level]], vpn, level,
+                           mmu->request.asid & mmu->asid_mask, piece_of(pte, level, level, vpn),
+                           global);
 }
 
 static bool is_global(const struct mmu *mmu, struct pte pte)
@@ -307,8 +310,18 @@ static bool answer_from(struct mmu *mmu, const struct tlb_place *place)
         answer->negative = true;
         return true;
     }
-    if (walk_needs_update(context, pte, access))
+    const struct walk_rule *rule = &context->rule[access];
+    bool plain = (pte.bits & (rule->mask | RV_PTE_N)) == rule->want
+                 && (pte.bits & rule->ad) == rule->ad;
+    if (plain) {                                    /* most often: nothing to refuse or to set */
+        uint64_t within = (UINT64_C(1) << (RV_VPN_BITS * place->level)) - 1;
+        answer->ppn = (pte_ppn(pte) & ~within) | (vpn_of(mmu->request.va) & within);
+        return true;
+    }
+    if (walk_needs_update(context, pte, access)) {
+        l1_of(mmu)->trace = mmu->l2.trace = true;   /* the lookup did not look further */
         return false;
+    }
     answer->fail = walk_check_leaf(context, pte, access);
     if (answer->fail == WALK_NONE)
         answer->ppn = pte_pa(pte, place->level, mmu->request.va) >> RV_PAGE_SHIFT;
@@ -334,14 +347,16 @@ static void finish(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycl
     if (walk->fail == WALK_INVALID && !mmu->machine->inv_nonleaf_range)
         level = 0;
 
-    struct tlb_line line = line_of_one(pte, global, level, level, vpn);
     if (last_level && captured_ptes(mmu) > 1) {
-        line = read_line(mmu, pt, walk->pte_pa, captured_ptes(mmu), at_cycles);
+        struct tlb_line line = read_line(mmu, pt, walk->pte_pa, captured_ptes(mmu), at_cycles);
         line.ptes[vpn & (LINE_PTES - 1)] = pte;
         make_pages(mmu, &line, vpn);
+        fill_l2(mmu, vpn, level, &line, walk->fail);
+        fill_l1(mmu, pte, level, global, walk->fail, &line);
+    } else {
+        fill_l2_one(mmu, vpn, level, pte, global, walk->fail);
+        fill_l1(mmu, pte, level, global, walk->fail, 0);
     }
-    fill_l2(mmu, vpn, level, &line, walk->fail);
-    fill_l1(mmu, pte, level, global, walk->fail, last_level ? &line : 0);
     for (uint32_t i = 1; last_level && i <= mmu->machine->prefetch_next_line; i++)
         prefetch(mmu, pt, i, at_cycles);
 }
@@ -392,10 +407,14 @@ static bool hit_l2(struct mmu *mmu, uint64_t vpn, uint16_t asid, uint32_t *cycle
     *cycles += mmu_l2_cycles(mmu, hit ? place.level : CSIM_SIZES);
     if (!hit || !answer_from(mmu, &place))
         return false;
-    struct tlb_line line = {.known = 0};
-    if (place.level == 0)
-        line = offered_line(mmu, &place, vpn);
-    fill_l1(mmu, tlb_pte(&place), place.level, tlb_is_global(&place), mmu->answer.fail, &line);
+    struct pte pte = tlb_pte(&place);
+    bool global = tlb_is_global(&place);
+    if (place.level == 0 && captured_ptes(mmu) > 1) {
+        struct tlb_line line = offered_line(mmu, &place, vpn);
+        fill_l1(mmu, pte, 0, global, mmu->answer.fail, &line);
+    } else {
+        fill_l1(mmu, pte, place.level, global, mmu->answer.fail, 0);
+    }
     return true;
 }
 
@@ -403,8 +422,9 @@ static bool hit_l2(struct mmu *mmu, uint64_t vpn, uint16_t asid, uint32_t *cycle
 static void find_blame(struct mmu *mmu, uint64_t vpn, uint16_t asid, bool l2_too)
 {
     uint8_t cause = 0;
-    mmu->answer.refill = tlb_dropped(l1_of(mmu), vpn, asid, &cause)
-                         || (l2_too && tlb_dropped(&mmu->l2, vpn, asid, &cause));
+    struct tlb *l1 = l1_of(mmu);
+    mmu->answer.refill = (l1->trace && tlb_dropped(l1, vpn, asid, &cause))
+                         || (l2_too && mmu->l2.trace && tlb_dropped(&mmu->l2, vpn, asid, &cause));
     mmu->answer.refill_for = (enum fence_cause)cause;
     mmu->counters->refill_misses += mmu->answer.refill && !mmu->request.speculative;
 }
@@ -465,6 +485,14 @@ static void fill_pwc(struct mmu *mmu, const struct pagetable *pt, uint32_t level
     if (array == 0)
         return;
     uint32_t captured = array->sector_shift > 0 ? captured_ptes(mmu) : 1;
+    if (captured == 1) {
+        struct pte pte = mmu->walk.pte;
+        if (pte_is_valid(pte) || inv)
+            mmu->counters->negative_fills +=
+                tlb_array_fill_one(array, vpn_of(mmu->walk.va), level,
+                                   mmu->request.asid & mmu->asid_mask, pte, is_global(mmu, pte));
+        return;
+    }
     struct tlb_line line = read_line(mmu, pt, mmu->walk.pte_pa, captured, at_cycles);
     uint32_t take = 0;
     for (uint32_t i = 0; i < LINE_PTES; i++) {
@@ -548,10 +576,11 @@ void mmu_occupy_walker(struct mmu *mmu, uint64_t at_cycles, uint64_t cycles)
 /* Cycles until the walk has a walker. */
 static uint32_t queue(struct mmu *mmu, uint64_t at_cycles)
 {
+    if (!mmu->walk_queued)
+        return 0;
     uint64_t free_at = *first_walker(mmu);
-    bool waits = mmu->walk_queued && free_at > at_cycles;
     mmu->walk_queued = false;
-    return waits ? (uint32_t)(free_at - at_cycles) : 0;
+    return free_at > at_cycles ? (uint32_t)(free_at - at_cycles) : 0;
 }
 
 uint32_t mmu_step(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycles)

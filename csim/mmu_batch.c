@@ -212,6 +212,9 @@ static bool open_all(struct mmu_batch *batch, uint64_t at_cycles)
     struct mmu *mmu = batch->mmu;
     if (at_cycles < batch->pt->settled_at_cycles || !is_plain(batch))
         return false;
+    for (uint32_t i = 0; i < MMU_WALKERS_MAX; i++)
+        if (mmu->walker_free_at[i] > at_cycles)
+            return false;
     if (batch->stores != batch->pt->stores)
         memset(batch->tables, 0, MMU_BATCH_TABLES * sizeof batch->tables[0]);
     batch->stores = batch->pt->stores;

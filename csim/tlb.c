@@ -134,31 +134,40 @@ void tlb_array_create(struct tlb_array *array, struct arena *arena, const struct
         array->tags[slot] = NO_TAG;
 }
 
-bool tlb_array_find(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
-                    struct tlb_place *place)
+bool tlb_array_trace(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                     struct tlb_place *place, bool *trace)
 {
     struct key key = key_of(array, vpn, level, asid);
+    const uint64_t *tags = array->tags;
     uint32_t slot = key.first, last = key.first + array->ways, hash = 0;
     if (array->hashed) {
         hash = hash_of(array, key.tag);
         if (array->filter[hash] == 0)
             return false;
-        if (array->tags[array->memo[hash]] == key.tag && !array->many_asids)
+        if (tags[array->memo[hash]] == key.tag && !array->many_asids)
             slot = array->memo[hash];
     }
     for (; slot < last; slot++) {
-        uint64_t differs = array->tags[slot] ^ key.tag;
-        if ((differs & NO_ASID) != 0 || array->epochs[slot] != array->epoch
-            || !(array->held[slot] >> key.sector & 1))
+        uint64_t differs = tags[slot] ^ key.tag;
+        if ((differs & NO_ASID) != 0)
             continue;
-        if (differs == 0 || array->global[slot] >> key.sector & 1) {
+        bool live = array->epochs[slot] == array->epoch && (array->held[slot] >> key.sector & 1);
+        if (live && (differs == 0 || array->global[slot] >> key.sector & 1)) {
             if (array->hashed)
                 array->memo[hash] = (uint16_t)slot;
             *place = (struct tlb_place){array, key.set, slot - key.first, key.sector, level};
             return true;
         }
+        *trace |= !live;
     }
     return false;
+}
+
+bool tlb_array_find(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                    struct tlb_place *place)
+{
+    bool trace = false;
+    return tlb_array_trace(array, vpn, level, asid, place, &trace);
 }
 
 bool tlb_array_dropped(const struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
@@ -309,6 +318,36 @@ static uint32_t open_slot(struct tlb_array *array, const struct key *key)
     return slot;
 }
 
+static void note_asid(struct tlb_array *array, uint16_t asid)
+{
+    array->many_asids |= array->filled && array->asid != asid;
+    array->filled = true;
+    array->asid = asid;
+}
+
+/* Returns 1 when a negative entry came in that was not there. */
+static uint32_t put_in(struct tlb_array *array, uint32_t slot, uint32_t sector, struct pte pte,
+                       bool global)
+{
+    struct pte *to = pte_at(array, slot, sector);
+    uint32_t bit = UINT32_C(1) << sector;
+    bool was_negative = (array->held[slot] & bit) != 0 && !pte_is_valid(*to);
+    *to = pte;
+    array->held[slot] |= (uint8_t)bit;
+    array->dropped[slot] &= (uint8_t)~bit;
+    array->global[slot] = (uint8_t)((array->global[slot] & ~bit) | (global ? bit : 0));
+    return !pte_is_valid(pte) && !was_negative;
+}
+
+uint32_t tlb_array_fill_one(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                            struct pte pte, bool global)
+{
+    struct key key = key_of(array, vpn, level, asid);
+    note_asid(array, asid);
+    array->levels_used |= UINT32_C(1) << level;
+    return put_in(array, open_slot(array, &key), key.sector, pte, global);
+}
+
 uint32_t tlb_array_fill(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
                         const struct tlb_line *line, uint8_t take)
 {
@@ -319,26 +358,13 @@ uint32_t tlb_array_fill(struct tlb_array *array, uint64_t vpn, uint32_t level, u
     uint32_t taken = (uint32_t)take >> first & ((UINT32_C(1) << sectors) - 1);
     if (taken == 0)
         return 0;
-    array->many_asids |= array->filled && array->asid != asid;
-    array->filled = true;
-    array->asid = asid;
-    uint32_t slot = open_slot(array, &key);
-    uint32_t negative = 0;
-    for (uint32_t sector = 0; taken >> sector != 0; sector++) {
-        if (!(taken >> sector & 1))
-            continue;
-        struct pte pte = line->ptes[first + sector], *to = pte_at(array, slot, sector);
-        uint8_t bit = (uint8_t)(1u << sector);
-        bool was_negative = (array->held[slot] & bit) != 0 && !pte_is_valid(*to);
-        negative += !pte_is_valid(pte) && !was_negative;
-        *to = pte;
-        array->held[slot] |= bit;
-        array->dropped[slot] &= (uint8_t)~bit;
-        array->global[slot] &= (uint8_t)~bit;
-        if (line->global >> (first + sector) & 1)
-            array->global[slot] |= bit;
-    }
+    note_asid(array, asid);
     array->levels_used |= UINT32_C(1) << level;
+    uint32_t slot = open_slot(array, &key), negative = 0;
+    for (uint32_t sector = 0; taken >> sector != 0; sector++)
+        if (taken >> sector & 1)
+            negative += put_in(array, slot, sector, line->ptes[first + sector],
+                               line->global >> (first + sector) & 1);
     return negative;
 }
 
@@ -468,12 +494,13 @@ void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array sh
 
 bool tlb_lookup(struct tlb *tlb, uint64_t vpn, uint16_t asid, struct tlb_place *place)
 {
+    tlb->trace = false;
     for (uint32_t level = 0; tlb->levels >> level != 0; level++) {
         if (tlb->home[level] < 0)
             continue;
         struct tlb_array *array = &tlb->array[tlb->home[level]];
         if ((array->levels_used >> level & 1)
-            && tlb_array_find(array, vpn, level, asid, place)) {
+            && tlb_array_trace(array, vpn, level, asid, place, &tlb->trace)) {
             tlb_use(place);
             return true;
         }

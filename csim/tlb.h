@@ -73,6 +73,7 @@ struct tlb {
     uint32_t levels;             /* sizes held in either */
     int8_t home[CSIM_SIZES];     /* the array that holds level i; -1: none */
     int8_t piece[CSIM_SIZES];    /* the largest held level up to i; -1: none */
+    bool trace;                  /* the last lookup saw its tag without an entry: ask dropped */
 };
 
 /* `stream` tells the arrays of a hart apart: its own random numbers. */
@@ -83,6 +84,10 @@ void tlb_array_create(struct tlb_array *array, struct arena *arena, const struct
 bool tlb_array_find(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
                     struct tlb_place *place);
 
+/* ... *trace becomes true when a slot has the tag without an entry for it. */
+bool tlb_array_trace(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                     struct tlb_place *place, bool *trace);
+
 /* A dropped tag, and why. */
 bool tlb_array_dropped(const struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
                        uint8_t *cause);
@@ -92,6 +97,10 @@ bool tlb_array_dropped(const struct tlb_array *array, uint64_t vpn, uint32_t lev
  * */
 uint32_t tlb_array_fill(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
                         const struct tlb_line *line, uint8_t take);
+
+/* The same for one PTE, the one of (vpn, level). */
+uint32_t tlb_array_fill_one(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
+                            struct pte pte, bool global);
 
 /* Live entries become dropped tags (negative ones vanish: nobody profited from them). */
 void tlb_array_drop_all(struct tlb_array *array, uint8_t cause);
@@ -115,7 +124,7 @@ void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array sh
 /* A live entry of any size, the smallest first; a hit counts as a use. */
 bool tlb_lookup(struct tlb *tlb, uint64_t vpn, uint16_t asid, struct tlb_place *place);
 
-/* After a miss: a fence dropped what would have answered. */
+/* After a miss: a fence dropped what would have answered. Never when `trace` is false. */
 bool tlb_dropped(const struct tlb *tlb, uint64_t vpn, uint16_t asid, uint8_t *cause);
 
 static inline uint32_t tlb_slot(const struct tlb_place *place)

@@ -89,6 +89,7 @@ struct range { uint64_t va; uint32_t pages; uint32_t zero; };
 
 struct stream {               /* the reference stream; see hart.c */
     uint64_t visit;           /* number of the current one */
+    uint64_t visit_key;       /* what the draws of all visits share */
     uint64_t speculation;     /* number of the next speculative walk */
     uint64_t speculate_at;    /* useful cycles of the next speculative walk */
     uint64_t va;              /* page under visit */
