@@ -19,6 +19,7 @@ import click
 
 from pysim.errors import FencelabError
 from sweeps.cli_check import check
+from sweeps.cli_compare import compare
 from sweeps.cli_parts import F, Nearest, formatted
 from sweeps.cli_store import store
 from sweeps.cli_sweep import answer, schema, sweep
@@ -204,6 +205,7 @@ def footprint(form: str, machine: str, plot: str | None, reads: int, seed: int, 
 
 cli.add_command(sweep)
 cli.add_command(schema)
+cli.add_command(compare)
 cli.add_command(store)
 cli.add_command(check)
 cli.add_command(validate)
