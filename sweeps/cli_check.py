@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sweeps.cli_sweep import EXECUTORS, STORE
+
 if TYPE_CHECKING:
     from pysim.check import Anywhere, Checked, Search
     from pysim.engine import Stop
     from pysim.litmus import Litmus, Parameters
     from pysim.ops import Policy
+    from sweeps.matrix import Asked, Verdict
     from sweeps.tables import Table
 
 FORMATS: Final = ("plain", "github", "json")
 STATUS: Final = {"verified": 0, "refuted": 1, "unknown": 4}
 INTERNAL: Final = 5
+INTERRUPTED: Final = 130
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -46,12 +50,19 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
 @click.option("--order", type=click.Choice(["pso", "tso", "sc"]), default="pso", show_default=True,
               help="How buffered stores reach memory; pso is RVWMO's, tso Ztso's.")
 @click.option("--machine", default="spec", show_default=True, metavar="NAME|FILE|spec",
-              help="What may be cached; spec: all that the manual allows.")
+              help="What may be cached; spec: all that the manual allows. With --all several, "
+                   "separated by commas.")
 @click.option("--unbounded", is_flag=True, help="Any number of harts, pages and mappings.")
 @click.option("--max-states", type=click.IntRange(min=1), default=100_000_000, show_default=True)
 @click.option("--max-memory", callback=_bytes, default="1G", show_default=True, metavar="BYTES",
               help="As 4096, 512M or 2G.")
 @click.option("--hash-seed", type=click.IntRange(0, 2**64 - 1), default=0, hidden=True)
+@click.option("--executor", type=click.Choice(EXECUTORS), help="With --all: compute there, keep "
+              "verdicts in the store.  [default: here, nothing kept]")
+@click.option("--address", help="ray: local, HOST:PORT or ray://HOST:PORT.")
+@click.option("--workers", type=click.IntRange(min=1), help="Default: every core there is.")
+@click.option("--store", type=click.Path(dir_okay=False), help="Where verdicts are kept; running "
+              f"again computes only what is missing.  [default: {STORE}]")
 @click.option("--timeline", type=click.Path(dir_okay=False, writable=True), metavar="OUT.json",
               help="Write the counterexample as a Chrome trace.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="plain", show_default=True)
@@ -64,18 +75,24 @@ def check(policy: str | None, everything: bool, **given: Any) -> int:
     stop = engine.Stop()
     search = Search(max_states=given["max_states"], max_memory_bytes=given["max_memory"],
                     hash_seed=given["hash_seed"], stop=stop)
-    assumed = machine_parameters(given["machine"], Parameters(order=given["order"]))
     if everything == (policy is not None):
         raise click.UsageError("one policy (see `fencelab policies`), or --all")
+    if not everything and any(given[name] for name in ("executor", "address", "workers", "store")):
+        raise click.UsageError("--executor, --address, --workers and --store need --all")
+    names = given["machine"].split(",") if everything else [given["machine"]]
+    machines = {name: machine_parameters(name, Parameters(order=given["order"])) for name in names}
+    assumed = machines[names[0]]
 
     def work() -> int:
         if everything:
-            return _all(given, assumed, search)
+            return _all(given, machines, search)
         if given["unbounded"]:
             return _unbounded(str(policy), given, assumed, search)
         return _one(str(policy), given, assumed, search)
 
     try:
+        if given["executor"] or given["store"]:
+            return work()               # it drains on Ctrl-C by itself
         return _interruptible(work, stop)
     except UnreplayableError as error:
         print(f"fencelab: internal error: {error}", file=sys.stderr)
@@ -131,38 +148,74 @@ def _text_table(title: str, names: Sequence[str], rows: Iterable[Sequence[Any]],
 # ---- every policy -------------------------------------------------------------------------------
 
 
-def _all(given: dict[str, Any], assumed: Sequence[Parameters], search: Search) -> int:
-    """Print policy by scenario; a cell is the first verdict that is not `ok`."""
-    from pysim import check as checks
+def _all(given: dict[str, Any], machines: Mapping[str, Sequence[Parameters]],
+         search: Search) -> int:
+    """Print policy (and machine) by scenario; a cell is the first verdict that is not `ok`."""
     from pysim import ops
-    from pysim.errors import InputError
     from pysim.policies import POLICIES
+    from sweeps import matrix
 
     scenarios = _scenarios(given)
-    rows: list[list[str]] = []
-    for policy in POLICIES:
-        program = ops.lower(policy)
-        row = [policy.name]
-        for scenario in scenarios:
-            try:
-                found = [checks.check(program, scenario, each, search) for each in assumed]
-            except InputError:
-                row.append("refused")
-                continue
-            worst = checks.worst([one.verdict for one in found])
-            row.append(next(one.cell for one in found if one.verdict == worst))
-        rows.append(row)
-    names = ["policy", *(scenario.name for scenario in scenarios)]
-    if given["form"] == "json":
-        cells = [dict(zip(names, row, strict=True)) for row in rows]
-        click.echo(json.dumps({"parameters": [asdict(a) for a in assumed], "verdicts": cells},
-                              indent=1))
+    asked = matrix.questions([ops.lower(policy) for policy in POLICIES], scenarios, machines,
+                             search)
+    if given["executor"] or given["store"]:
+        found, status = _swept(asked, given)
     else:
-        title = f"{given['harts']} harts, machine {given['machine']}, stores {given['order']}"
-        notes = ["ok: verified; S2@24: refuted by S2, shortest counterexample 24 steps"]
-        _show([_text_table(title, names, rows, notes)], given["form"])
-    unknown = any("?" in row for row in rows)
-    return STATUS["unknown"] if unknown else STATUS["verified"]
+        found = {one.key: matrix.read(matrix.answer_with(one, search)) for one in asked}
+        status = 0
+    cells = _cells(asked, found)
+    _print_matrix(given, machines, [scenario.name for scenario in scenarios], cells)
+    return status or (STATUS["unknown"] if "?" in cells.values() else STATUS["verified"])
+
+
+def _swept(asked: Sequence[Asked], given: dict[str, Any]) -> tuple[dict[str, Verdict], int]:
+    """Compute through an executor what the store lacks; return verdicts and an exit status."""
+    from sweeps import matrix
+    from sweeps.cli_sweep import executor_of
+
+    path = Path(given["store"] or STORE)
+    executor = executor_of(executor=given["executor"] or "processes", address=given["address"],
+                           workers=given["workers"], timeout_s=None, memory_mib=None,
+                           ask=matrix.answer)
+    answered = matrix.run(asked, path, executor)
+    print(f"{answered.computed} computed, {answered.stored} stored in {path}", file=sys.stderr)
+    for failure in answered.failed:
+        print(f"failed: {failure.reproducer}: {failure.error}", file=sys.stderr)
+    if answered.missing:
+        print(f"interrupted: {answered.missing} are missing; run the same command again to go on",
+              file=sys.stderr)
+        return answered.verdicts, INTERRUPTED
+    return answered.verdicts, INTERNAL if answered.failed else 0
+
+
+def _cells(asked: Sequence[Asked], found: dict[str, Verdict]) -> dict[tuple[str, str, str], str]:
+    """Return the cell of (policy, machine, scenario): the worst of what was asked of it."""
+    order = ("verified", "unknown", "refuted", "refused")
+    worst: dict[tuple[str, str, str], Verdict | None] = {}
+    for one in asked:
+        at = (one.policy, one.machine, one.scenario.name)
+        verdict, before = found.get(one.key), worst.get(at)
+        if at not in worst or verdict is None or (
+                before is not None and order.index(verdict.verdict) > order.index(before.verdict)):
+            worst[at] = verdict
+    return {at: "missing" if verdict is None else verdict.cell for at, verdict in worst.items()}
+
+
+def _print_matrix(given: dict[str, Any], machines: Mapping[str, Sequence[Parameters]],
+                  scenarios: Sequence[str], cells: dict[tuple[str, str, str], str]) -> None:
+    several = len(machines) > 1
+    names = ["policy", *["machine"] * several, *scenarios]
+    heads = dict.fromkeys((policy, machine) for policy, machine, _ in cells)
+    rows = [[policy, *[machine] * several, *(cells[policy, machine, name] for name in scenarios)]
+            for policy, machine in heads]
+    if given["form"] == "json":
+        parameters = {name: [asdict(one) for one in assumed] for name, assumed in machines.items()}
+        said = [dict(zip(names, row, strict=True)) for row in rows]
+        click.echo(json.dumps({"parameters": parameters, "verdicts": said}, indent=1))
+        return
+    title = f"{given['harts']} harts, machine {given['machine']}, stores {given['order']}"
+    notes = ["ok: verified; S2@24: refuted by S2, shortest counterexample 24 steps"]
+    _show([_text_table(title, names, rows, notes)], given["form"])
 
 
 # ---- one policy ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pysim.errors import InputError
 from sweeps.cli_parts import F, formatted
 
 if TYPE_CHECKING:
-    from sweeps.executors.shard import Executor
+    from sweeps.executors.shard import Executor, Simulate
     from sweeps.grid import Changes, Sweep
     from sweeps.metrics import Row
     from sweeps.points import Points
@@ -43,9 +43,10 @@ def executing(command: F) -> F:
 
 
 def executor_of(*, executor: str, address: str | None, workers: int | None,
-                timeout_s: float | None, memory_mib: int | None) -> Executor:
+                timeout_s: float | None, memory_mib: int | None,
+                ask: Simulate | None = None) -> Executor:
     """Return the executor of these options; only `ray` takes an address."""
-    from sweeps.executors.shard import Limits
+    from sweeps.executors.shard import Limits, simulate
 
     if address is not None and executor != "ray":
         raise click.UsageError(f"--address is for --executor ray, not for {executor}")
@@ -54,10 +55,10 @@ def executor_of(*, executor: str, address: str | None, workers: int | None,
     limits = Limits(timeout_s, memory_mib)
     if executor == "ray":
         from sweeps.executors.ray import Ray
-        return Ray(address, workers, limits=limits)
+        return Ray(address, workers, ask or simulate, limits)
     from sweeps.executors import local
-    return local.Threads(workers, limits=limits) if executor == "threads" \
-        else local.Processes(workers, limits=limits)
+    made = local.Threads if executor == "threads" else local.Processes
+    return made(workers, ask or simulate, limits)
 
 
 @click.command()

@@ -25,7 +25,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pysim import engine
 from pysim.errors import FencelabError, StoppedError
@@ -45,16 +45,20 @@ GRACE_SECONDS: Final = 2.0
 NODE_LOSSES_MAX: Final = 3
 """A job that saw so many machines disappear is given up."""
 
-Simulate = Callable[["Question"], bytes]
+Simulate = Callable[[Any], bytes]
 """What a worker does with a question: the record, as canonical bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One question without an answer; ``weight`` is its predicted cost in any one unit."""
+    """One question without an answer; ``weight`` is its predicted cost in any one unit.
+
+    The question is what the executor's ``Simulate`` takes: an engine's Question, or another that
+    can be pickled.
+    """
 
     index: int
-    question: Question
+    question: Any
     weight: float = 1.0
 
 
