@@ -1,7 +1,7 @@
 """What the clock does, the abstract machine can do: each event log is one of its paths.
 
 That is property P8 of the explorer's specification, and what lets a proof say something about a
-run. FENCELAB_EXAMPLES sets how many drawn runs are followed for each policy (default 15).
+run. FENCELAB_PATHS sets how many drawn runs are followed for each policy (default 15).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from items import ask
 from pysim import engine, litmus, ops, policies
 from pysim.litmus import Action, Litmus, Parameters
 
-EXAMPLES = int(os.environ.get("FENCELAB_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("FENCELAB_PATHS", "15"))
 FOUND = (Phase.explicit, Phase.reuse, Phase.generate)   # to shrink would take minutes
 RETRIES = 4
 TERMS = ("store", "barrier", "amo", "load", "line_transfer", "trap_entry", "sret", "store_drain",
