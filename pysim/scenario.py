@@ -147,7 +147,7 @@ def lower(scenario: Scenario, *, work: Replay | None = None) -> Question:
     program = _program(scenario.policy, scenario.nr_cpus, own.stamp(scenario.policy))
     values = workload.c_values(machine, scenario.seed, scenario.harts)
     if work is None:
-        items, gates = workload.items(machine, scenario.harts)
+        items, gates = workload.items(machine, scenario.harts, scenario.seed)
     else:
         items, gates = work.items, work.gates
         values |= {"synthetic": 0, "useful_cycles": max(workload.visit_cycles, work.useful_cycles)}
@@ -192,8 +192,9 @@ class Lowering:
     def _parts(self, scenario: Scenario) -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
         """Return the parameters but the seed, cut where it stands; other parts; their digests."""
         machine, workload, harts = scenario.machine, scenario.workload, scenario.harts
+        drawn = scenario.seed if workload.draws_items else 0
         key = (scenario.policy, id(machine), id(workload), harts, scenario.nr_cpus,
-               scenario.livelock_retries)
+               scenario.livelock_retries, drawn)
 
         def make() -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
             clock = (harts, id(machine)) if workload.trace else (0, machine.mhz)
@@ -204,7 +205,7 @@ class Lowering:
             head = _HEAD.pack(harts, scenario.nr_cpus, scenario.livelock_retries, 0)
             params = head + body + hardware
             program = _program(scenario.policy, scenario.nr_cpus, own.stamp(scenario.policy))
-            parts = (program.header, program.ops, *workload.items(machine, harts))
+            parts = (program.header, program.ops, *workload.items(machine, harts, drawn))
             digests = b"".join(engine.digest(part) for part in parts)
             return params[:_SEED_AT], params[_SEED_AT + 8:], parts, digests
 

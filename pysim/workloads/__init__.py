@@ -25,6 +25,12 @@ WORKLOADS: Final = (
     "server",
     "idle",
     "forkburst",
+    "forkexec",
+    "bpf",
+    "modload",
+    "vmalloc-test",
+    "lat-mmap",
+    "mmapstress01",
 )
 
 _READ: Final = sourced.reader(Path(__file__).parent, WORKLOADS, "workload")

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pysim import ftrace, sourced
 from pysim.errors import InputError
 from pysim.machines.model import U32, Count, Frozen, complaint
+from pysim.workloads import drawn
 
 if TYPE_CHECKING:
     from pysim.machines import Machine
@@ -102,6 +103,47 @@ class Workload(Frozen):
         description="freed area gathered before a purge, MiB for each bit of the hart count (fls)"
     )
 
+    file_faults_per_s: NonNegative = Field(
+        default=0, description="user faults that install 16 pages of a file, each hart"
+    )
+    access_flags_per_s: NonNegative = Field(
+        default=0, description="access-flag changes of one user page, each hart"
+    )
+    user_unmaps_per_s: NonNegative = Field(
+        default=0, description="munmap and mprotect of user ranges, each hart"
+    )
+    user_unmap_pages: Annotated[int, Field(strict=True, ge=0, le=1 << 20)] = Field(
+        default=1, description="pages of each; 0: the whole address space"
+    )
+    user_forks_per_s: NonNegative = Field(
+        default=0, description="user side of a fork and its exit: copies on write, write "
+        "protection, faults; each hart. Its kernel stack is a mapping"
+    )
+    mm_switches_per_s: NonNegative = Field(
+        default=0, description="switches to a drawn address space, each hart"
+    )
+    address_spaces: Annotated[int, Field(strict=True, ge=1, le=1 << 17)] = Field(
+        default=1, description="address spaces that harts switch between"
+    )
+    modules_per_s: NonNegative = Field(
+        default=0, description="modules loaded, and unloaded after their lifetime, whole system"
+    )
+    bpf_programs_per_s: NonNegative = Field(
+        default=0, description="BPF programs loaded and closed, whole system"
+    )
+    vm_map_rams_per_s: NonNegative = Field(
+        default=0, description="vm_map_ram of 1 to 64 pages from a hart's block, whole system"
+    )
+    percpu_populates_per_s: NonNegative = Field(
+        default=0, description="percpu chunks populated and depopulated, whole system"
+    )
+    ioremaps_per_s: NonNegative = Field(
+        default=0, description="device registers mapped for good, whole system"
+    )
+    huge_maps_per_s: NonNegative = Field(
+        default=0, description="vmalloc areas of one 2 MiB leaf, whole system"
+    )
+
     visit_cycles: Annotated[int, Field(strict=True, ge=1, le=U32)] = Field(
         description="useful cycles per page visit (one lookup each)"
     )
@@ -135,6 +177,9 @@ class Workload(Frozen):
         for key in ("text_kib", "linear_kib", "user_kib"):
             if getattr(self, key) % 4:
                 raise complaint(f"is a multiple of 4, got {getattr(self, key)}", key=key)
+        if self.kind == "replay" and self.draws_items:
+            rate = next(rate for rate in drawn.RATES if getattr(self, rate))
+            raise complaint("a replay's work is its recording's", key=rate)
         if (self.kind == "replay") != bool(self.trace):
             raise complaint("a replay names its trace, and only a replay does", key="trace")
         if (self.kind == "replay") != (self.duration_ms == 0):
@@ -170,6 +215,9 @@ class Workload(Frozen):
         A replay's trace counts by its bytes, not by its path. Raises InputError when it is gone.
         """
         fields = self.model_dump(exclude={"name", "title", "sources"})
+        for name in _LATER:      # fields that came later keep the seeds of workloads without them
+            if fields[name] == Workload.model_fields[name].default:
+                del fields[name]
         if self.trace:
             fields["trace"] = self._trace_digest()
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
@@ -259,10 +307,19 @@ class Workload(Frozen):
             "lazy_purge_mib": ("lazy_pages_per_log2", 256, U32),
         }
 
-    def items(self, machine: Machine, harts: int) -> tuple[bytes, bytes]:
-        """Return the recorded work, arrays of struct csim_item and of gates; empty if synthetic."""
+    @property
+    def draws_items(self) -> bool:
+        """Whether some of its events are drawn as items: then they depend on the seed."""
+        return drawn.wanted(self)
+
+    def items(self, machine: Machine, harts: int, seed: int = 0) -> tuple[bytes, bytes]:
+        """Return work as arrays of struct csim_item and of gates.
+
+        Recorded, or drawn from the seed where `pysim.workloads.drawn` draws (``draws_items``);
+        empty if the engine draws all of it.
+        """
         if self.kind == "synthetic":
-            return b"", b""
+            return drawn.build(self, machine, harts, seed)
         made = self._replay(machine, harts)
         return made[0], made[1]
 
@@ -274,6 +331,9 @@ class Workload(Frozen):
         replay = importlib.import_module("pysim.workloads.replay")  # it imports this module
         made = replay.of(self, machine, harts)
         return made.items, made.gates, made.useful_cycles, made.notes
+
+
+_LATER: Final = (*drawn.RATES, "user_unmap_pages", "address_spaces")
 
 
 @lru_cache(maxsize=256)
@@ -292,7 +352,7 @@ def _validated(values: Mapping[str, Any], where: Any) -> Workload:
 
 _UNITS: Final = {
     "_per_s": "1/s", "_hz": "1/s", "_ms": "ms", "_us": "us", "_fraction": "of 1", "_kib": "KiB",
-    "_mib": "MiB", "_pages": "pages", "_cycles": "cycles", "_slots": "stacks",
+    "_mib": "MiB", "_pages": "pages", "_spaces": "spaces", "_cycles": "cycles", "_slots": "stacks",
     "_per_mcycle": "1/10^6 cycles", "_exponent": "exponent", "_factor": "times", "_mhz": "MHz",
     "_policy": "name", "kind": "name", "trace": "path",
 }
