@@ -14,7 +14,7 @@ SAN = build/san
 # Every CPython newer than 3.11 that answers: the one abi3 wheel must import there.
 NEWER ?= python3.12 python3.13 python3.14
 
-.PHONY: all build lint warnings test quick san wheel tables quickstart goldens clean
+.PHONY: all build lint warnings test quick san wheel tables quickstart sweeps goldens clean
 
 all: build lint test
 
@@ -96,6 +96,14 @@ quickstart: build
 	$(PYTHON) -m sweeps.cli sweep quickstart --store build/quickstart.db --format github \
 		> docs/tables/quickstart.md
 	$(PYTHON) -m sweeps.reference_tables readme README.md docs/tables/quickstart.md
+
+# The tables of the other questions that come with fencelab: about 3,500 runs, some minutes.
+SWEEPS = hart-scaling negative-caching svvptc tlb-policy interconnect kernel-eras sensitivity
+sweeps: build
+	for name in $(SWEEPS); do \
+		$(PYTHON) -m sweeps.cli sweep $$name --store build/sweeps.db --format github \
+			> docs/tables/sweep-$$name.md || exit 1; \
+	done
 
 clean:
 	rm -rf build dist *.egg-info pysim/_csim* .mypy_cache .ruff_cache .pytest_cache .hypothesis

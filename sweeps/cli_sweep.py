@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,21 +83,40 @@ def sweep(form: str, name: str, store: str, seeds: int | None, sets: Sequence[st
           axes: Sequence[str], summary: str | None, *, retry_failed: bool, dry_run: bool,
           live: bool, **chosen: Any) -> int:
     """Many runs, kept in a store: a sweep file asks, tables answer."""
-    from sweeps import grid, metrics
+    from sweeps import grid
     from sweeps import run as runs
 
-    asked = grid.load(name, _changes(sets, axes, seeds))
-    points = grid.expand(asked)
-    if dry_run:
-        return _dry_run(asked, points, chosen, Path(store), form)
-    outcome, rows = answer(asked, points, executor_of(**chosen), Path(store),
-                           retry_failed=retry_failed, live=live)
-    said = runs.summary(outcome, Path(store), outcome.exit_status)
+    changes = _changes(sets, axes, seeds)
+    found = [(one, grid.expand(one)) for one in grid.questions(name, changes)]
+    total: Outcome | None = None
+    for number, (asked, points) in enumerate(found):
+        if number:
+            click.echo("")
+        if dry_run:
+            _dry_run(asked, points, chosen, Path(store), form)
+            continue
+        outcome = _ask(asked, points, executor_of(**chosen), Path(store), form,
+                       retry_failed=retry_failed, live=live)
+        total = outcome if total is None else runs.together(total, outcome)
+        if outcome.missing:
+            break
+    if total is None:
+        return 0
+    said = runs.summary(total, Path(store), total.exit_status)
     runs.write_summary(said, Path(summary or f"{store}.summary.json"))
+    return total.exit_status
+
+
+def _ask(asked: Sweep, points: Points, executor: Executor, store: Path, form: str, *,
+         retry_failed: bool, live: bool) -> Outcome:
+    """Answer one question and print it, unless it was interrupted."""
+    from sweeps import metrics
+
+    outcome, rows = answer(asked, points, executor, store, retry_failed=retry_failed, live=live)
     if not outcome.missing and rows:
         shown = asked.report.metrics or metrics.DEFAULT
         _show(asked, list(points[0].coordinates), rows, shown, outcome, form)
-    return outcome.exit_status
+    return outcome
 
 
 def _changes(sets: Sequence[str], axes: Sequence[str], seeds: int | None) -> Changes:
@@ -180,7 +200,8 @@ def _rounds(asked: Sweep, points: Points, planned: Any, run: Any, load: Any
         planned = runs.plan(points.scenarios, planned.lower, stop=Stop())
 
 
-def _dry_run(asked: Sweep, points: Points, chosen: dict[str, Any], store: Path, form: str) -> int:
+def _dry_run(asked: Sweep, points: Points, chosen: dict[str, Any], store: Path, form: str
+             ) -> None:
     from pysim.scenario import Lowering
     from sweeps import forecast, tables
     from sweeps import run as runs
@@ -191,8 +212,7 @@ def _dry_run(asked: Sweep, points: Points, chosen: dict[str, Any], store: Path, 
         planned = runs.plan(_first(asked, points).scenarios, Lowering(), stop=stop)
         told = forecast.of_plan(planned, points, store, executor_of(**chosen),
                                 chosen["workers"], stop=stop)
-    click.echo(tables.render([told.table()], form))
-    return 0
+    click.echo(tables.render([replace(told.table(), title=f"{asked.where}: what would run")], form))
 
 
 def _show(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequence[str],

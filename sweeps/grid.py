@@ -128,6 +128,8 @@ class Sweep(Strict):
     question: str = Field(exclude=True)
     include: tuple[str, ...] = Field(
         default=(), description="files whose values hold where this one says nothing")
+    parts: tuple[str, ...] = Field(
+        default=(), description="other questions, asked one after the other instead of this one")
     seeds: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
         default=5, description="replicates of every point")
     until: Until | None = Field(default=None, description="adaptive replicates instead of `seeds`")
@@ -218,6 +220,26 @@ def load(name: str, changes: Changes | None = None) -> Sweep:
         path = CONFIGS / f"{name}.toml"
     where = path.name if path.parent == CONFIGS else name
     return parse(_text(path, name), where, folder=path.parent, changes=changes)
+
+
+def questions(name: str, changes: Changes | None = None) -> list[Sweep]:
+    """Read a sweep, or the sweeps it is made of. Raises InputError or SweepError."""
+    asked = load(name, changes)
+    if not asked.parts:
+        return [asked]
+    found, complaints = [], []
+    for part in asked.parts:
+        beside = (CONFIGS if not Path(name).is_file() else Path(name).parent) / part
+        try:
+            one = load(str(beside) if beside.suffix == ".toml" else part, changes)
+            if one.parts:
+                raise InputError(asked.places.at("parts"), "parts", f"{part} has parts itself")
+            found.append(one)
+        except FencelabError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise SweepError(complaints)
+    return found
 
 
 def _text(path: Path, name: str) -> str:
@@ -321,9 +343,9 @@ def _change(table: dict[str, Any], changes: Changes, places: Places) -> Iterator
                 axes_table[path] = [value]
             else:
                 base[path] = value
-    if changes.sets or changes.axes:
+    if (changes.sets or changes.axes) and "parts" not in table:
         table["axes"], table["base"] = axes_table, base
-    if changes.seeds is not None:
+    if changes.seeds is not None and "parts" not in table:
         table["seeds"] = changes.seeds
         table.pop("until", None)
 
@@ -362,6 +384,8 @@ def expand(sweep: Sweep, seeds: int | None = None) -> Points:
     names = axes.names_of(groups)
     errors += [InputError("", name, "is varied twice") for name in dict.fromkeys(names)
                if names.count(name) > 1]
+    if sweep.parts:
+        raise InputError(places.at("parts"), "parts", "is made of other questions; ask those")
     if not names and not errors:
         errors.append(InputError("", "axes", "a sweep varies something: axes, zip or sample"))
     known = {name: _labels(groups, name) for name in names}

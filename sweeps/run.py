@@ -147,6 +147,15 @@ def plan(scenarios: Sequence[Scenario], lower: Lower, *, stop: Stop) -> Plan:
                 refused=tuple(refused), lower=lower)
 
 
+def together(one: Outcome, more: Outcome) -> Outcome:
+    """Return what two different questions came to."""
+    return replace(more, keys=[*one.keys, *more.keys], computed=one.computed + more.computed,
+                   stored=one.stored + more.stored, failed=(*one.failed, *more.failed),
+                   missing=one.missing + more.missing,
+                   failed_before=one.failed_before + more.failed_before,
+                   wall_s=one.wall_s + more.wall_s, cpu_s=one.cpu_s + more.cpu_s)
+
+
 class Todo(Sequence[Job]):
     """The jobs of a plan that are left to do, each made when it is asked for."""
 

@@ -144,9 +144,9 @@ def test_every_complaint_about_a_sweep_is_a_line(tmp_path: Path) -> None:
         SWEEP.replace("seeds", "seed").replace("harts = 2 }", "hart = 2 }"))
     child = fencelab("sweep", "bad.toml", cwd=tmp_path)
     assert child.returncode == 2
-    assert child.stderr == ("bad.toml:3: seed: unknown key; valid: include, seeds, until, goal, "
-                            "halving, base, axes, zip, sample, exclude, require, report; did you "
-                            "mean 'seeds'?\n")
+    assert child.stderr == ("bad.toml:3: seed: unknown key; valid: include, parts, seeds, until, "
+                            "goal, halving, base, axes, zip, sample, exclude, require, report; "
+                            "did you mean 'seeds'?\n")
     (tmp_path / "bad.toml").write_text(
         SWEEP.replace("harts = 2 }", "hart = 2 }").replace("policy =", "polcy ="))
     child = fencelab("sweep", "bad.toml", cwd=tmp_path)

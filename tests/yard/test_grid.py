@@ -85,8 +85,8 @@ def test_ranges_hold_both_ends(given: dict[str, object], want: list[float]) -> N
 
 
 BAD = [
-    ("seeds = 2", "seed = 2", "q.toml: seed: unknown key; valid: include, seeds, until, goal, "
-     "halving, base, axes, zip, sample, exclude, require, report; did you mean 'seeds'?"),
+    ("seeds = 2", "seed = 2", "q.toml: seed: unknown key; valid: include, parts, seeds, until, "
+     "goal, halving, base, axes, zip, sample, exclude, require, report; did you mean 'seeds'?"),
     ("seeds = 2", "seeds = 0", "q.toml: seeds: input should be greater than or equal to 1, got 0"),
     ("seeds = 2", 'seeds = "two"', "q.toml: seeds: input should be a valid integer, got 'two'"),
     ("nr_cpus", "nr_cpu", "q.toml: base.nr_cpu: no field of a scenario; did you mean 'nr_cpus'?"),
@@ -171,8 +171,35 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
 def test_every_sweep_that_comes_with_fencelab_is_valid() -> None:
     found = sorted(grid.CONFIGS.glob("*.toml"))
     assert Path(grid.CONFIGS / "quickstart.toml") in found
+    assert [path.stem for path in found] == [
+        "hart-scaling", "interconnect", "kernel-eras", "negative-caching", "paper", "quickstart",
+        "sensitivity", "svvptc", "tlb-policy"]
     for path in found:
-        assert grid.expand(grid.load(path.stem))
+        for asked in grid.questions(path.stem):
+            points = grid.expand(asked)
+            assert 100 <= len(points) <= 2000, "minutes, not hours"
+            assert {"ideal", "mark-7.2"} & {p.scenario.policy for p in points[::7]}
+            assert asked.report.columns in points[0].coordinates
+    assert [asked.where for asked in grid.questions("paper")] == [
+        f"{name}.toml" for name in grid.load("paper").parts]
+    assert {*grid.load("paper").parts} == {path.stem for path in found} - {"paper"}
+
+
+def test_parts_are_read_beside_their_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "all.toml").write_text('# What is all of it?\nparts = ["a.toml", "svvptc"]\n')
+    asked = grid.questions(str(tmp_path / "all.toml"), grid.Changes(seeds=1))
+    assert [(Path(one.where).name, one.seeds) for one in asked] == [("a.toml", 1),
+                                                                    ("svvptc.toml", 1)]
+    (tmp_path / "all.toml").write_text('# What?\nparts = ["a.toml", "b.toml", "paper", "svpvtc"]\n')
+    with pytest.raises(SweepError) as refused:
+        grid.questions(str(tmp_path / "all.toml"))
+    lines = str(refused.value).splitlines()
+    assert "b.toml: cannot be read" in lines[0]
+    assert "all.toml:2: parts: paper has parts itself" in lines[1]
+    assert lines[2].startswith("svpvtc: no sweep of this name")
+    with pytest.raises(InputError, match="is made of other questions"):
+        grid.expand(grid.load(str(tmp_path / "all.toml")))
 
 
 def test_the_example_of_the_manual_is_valid(root: Path) -> None:
