@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pysim.errors import FencelabError
+from pysim.errors import FencelabError, InputError
 from sweeps.cli_check import check
 from sweeps.cli_compare import compare
 from sweeps.cli_parts import F, Nearest, formatted
@@ -26,6 +26,7 @@ from sweeps.cli_sweep import answer, schema, sweep
 from sweeps.cli_validate import validate
 
 if TYPE_CHECKING:
+    from pysim.engine import Question, Result
     from pysim.scenario import Scenario
     from sweeps.tables import Table
 
@@ -72,8 +73,10 @@ def cli() -> None:
               help="A preset or a TOML file.")
 @click.option("--vmalloc-per-s", type=float, help="Kernel mappings per second, whole system.")
 @click.option("--duration-ms", type=float, help="Useful time of each hart.")
+@click.option("--timeline", type=click.Path(dir_okay=False, writable=True), metavar="OUT.json",
+              help="Write what every hart does as a Chrome trace; for short runs.")
 @formatted
-def run(form: str, workload: str, **given: Any) -> int:
+def run(form: str, workload: str, timeline: str | None, **given: Any) -> int:
     """Cost of one policy on one machine: counters, and overhead by cause."""
     from pysim import engine
     from pysim.scenario import lower
@@ -82,10 +85,32 @@ def run(form: str, workload: str, **given: Any) -> int:
 
     changes = {name: given.pop(name) for name in ("vmalloc_per_s", "duration_ms")}
     scenario = _scenario(workload=_changed(workload, changes), **given)
-    result = engine.simulate(lower(scenario))
+    question = lower(scenario)
+    if timeline is None:
+        result = engine.simulate(question)
+    else:
+        result = _timeline(scenario, question, timeline)
     head = {"scenario": json.loads(canonical(scenario)), "verdict": result.verdict}
     click.echo(tables.render(tables.of_run(scenario, result, form), form, head))
     return 0
+
+
+def _timeline(scenario: Scenario, question: Question, path: str) -> Result:
+    """Run with the log on and write it."""
+    from pysim import engine, policies, run_timeline
+    from pysim.policies import own
+
+    result, log = engine.logged(question)
+    program = own.lower(policies.find(scenario.policy), nr_cpus=scenario.nr_cpus)
+    about = {"policy": scenario.policy, "machine": scenario.machine.name,
+             "workload": scenario.workload.name, "verdict": result.verdict}
+    text = run_timeline.chrome(log, program, harts=scenario.harts, mhz=scenario.machine.mhz,
+                               about=about)
+    try:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(path, "timeline", f"cannot be written: {error.strerror}") from error
+    return result
 
 
 def _changed(workload: str, changes: dict[str, float | None]) -> Any:
