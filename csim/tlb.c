@@ -134,31 +134,63 @@ void tlb_array_create(struct tlb_array *array, struct arena *arena, const struct
         array->tags[slot] = NO_TAG;
 }
 
+/* Slots from `first` on whose tag is this one but for the ASID; at most 32 of them are looked at,
+ * and none is left out by a branch that depends on which it is. */
+static inline uint32_t matches(const uint64_t *tags, uint32_t ways, uint64_t tag)
+{
+    uint32_t found = 0;
+    for (uint32_t way = 0; way < ways; way++)
+        found |= (uint32_t)(((tags[way] ^ tag) & NO_ASID) == 0) << way;
+    return found;
+}
+
+/* Whether the slot, which has the tag but perhaps another ASID, answers for it. */
+static inline bool slot_answers(const struct tlb_array *array, uint32_t slot,
+                                const struct key *key, bool *trace)
+{
+    bool live = array->epochs[slot] == array->epoch && (array->held[slot] >> key->sector & 1);
+    *trace |= !live;
+    return live && (array->tags[slot] == key->tag || array->global[slot] >> key->sector & 1);
+}
+
+static bool found_at(struct tlb_array *array, const struct key *key, uint32_t slot, uint32_t level,
+                     struct tlb_place *place)
+{
+    *place = (struct tlb_place){array, key->set, slot - key->first, key->sector, level};
+    return true;
+}
+
+/* An array of many ways: the filter and the memo answer most. */
+static bool trace_hashed(struct tlb_array *array, const struct key *key, uint32_t level,
+                         struct tlb_place *place, bool *trace)
+{
+    uint32_t hash = hash_of(array, key->tag), slot = array->memo[hash];
+    if (array->filter[hash] == 0)
+        return false;
+    if (array->tags[slot] != key->tag || array->many_asids)
+        slot = key->first;
+    for (; slot < key->first + array->ways; slot++) {
+        if (((array->tags[slot] ^ key->tag) & NO_ASID) != 0
+            || !slot_answers(array, slot, key, trace))
+            continue;
+        array->memo[hash] = (uint16_t)slot;
+        return found_at(array, key, slot, level, place);
+    }
+    return false;
+}
+
 bool tlb_array_trace(struct tlb_array *array, uint64_t vpn, uint32_t level, uint16_t asid,
                      struct tlb_place *place, bool *trace)
 {
     struct key key = key_of(array, vpn, level, asid);
-    const uint64_t *tags = array->tags;
-    uint32_t slot = key.first, last = key.first + array->ways, hash = 0;
-    if (array->hashed) {
-        hash = hash_of(array, key.tag);
-        if (array->filter[hash] == 0)
-            return false;
-        if (tags[array->memo[hash]] == key.tag && !array->many_asids)
-            slot = array->memo[hash];
-    }
-    for (; slot < last; slot++) {
-        uint64_t differs = tags[slot] ^ key.tag;
-        if ((differs & NO_ASID) != 0)
-            continue;
-        bool live = array->epochs[slot] == array->epoch && (array->held[slot] >> key.sector & 1);
-        if (live && (differs == 0 || array->global[slot] >> key.sector & 1)) {
-            if (array->hashed)
-                array->memo[hash] = (uint16_t)slot;
-            *place = (struct tlb_place){array, key.set, slot - key.first, key.sector, level};
-            return true;
-        }
-        *trace |= !live;
+    if (array->hashed)
+        return trace_hashed(array, &key, level, place, trace);
+    uint32_t match = array->ways == 4 ? matches(array->tags + key.first, 4, key.tag)
+                                      : matches(array->tags + key.first, array->ways, key.tag);
+    for (; match != 0; match &= match - 1) {
+        uint32_t slot = key.first + (uint32_t)__builtin_ctz(match);
+        if (slot_answers(array, slot, &key, trace))
+            return found_at(array, &key, slot, level, place);
     }
     return false;
 }
@@ -305,14 +337,18 @@ static uint32_t open_slot(struct tlb_array *array, const struct key *key)
     }
     bool is_free = way < array->ways;
     if (!is_free)
-        way = array->policy->victim(&array->order, key->set);
+        way = array->policy->trees ? tlb_policy_follow(&array->order, key->set)
+                                   : array->policy->victim(&array->order, key->set);
     uint32_t slot = key->first + way;
     if (is_free) {
         uint32_t given_up = spared(array, key, slot);
         if (given_up != slot)
             swap(array, slot, given_up);
     }
-    array->policy->fill(&array->order, key->set, way);
+    if (array->policy->trees)
+        tlb_policy_turn_away(&array->order, key->set, way);
+    else
+        array->policy->fill(&array->order, key->set, way);
     if (array->tags[slot] != key->tag)
         take_over(array, slot, key->tag);
     return slot;
@@ -487,20 +523,27 @@ void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array sh
         else if (tlb->array[1 - first].levels >> level & 1)
             tlb->home[level] = (int8_t)(1 - first);
         if (tlb->home[level] >= 0)
+            tlb->homed[tlb->home[level]] |= UINT32_C(1) << level;
+        if (tlb->home[level] >= 0)
             largest = (int8_t)level;
         tlb->piece[level] = largest;
     }
 }
 
+/* Levels of which an entry may be there. */
+static uint32_t levels_to_ask(const struct tlb *tlb)
+{
+    return (tlb->array[0].levels_used & tlb->homed[0])
+           | (tlb->array[1].levels_used & tlb->homed[1]);
+}
+
 bool tlb_lookup(struct tlb *tlb, uint64_t vpn, uint16_t asid, struct tlb_place *place)
 {
     tlb->trace = false;
-    for (uint32_t level = 0; tlb->levels >> level != 0; level++) {
-        if (tlb->home[level] < 0)
-            continue;
-        struct tlb_array *array = &tlb->array[tlb->home[level]];
-        if ((array->levels_used >> level & 1)
-            && tlb_array_trace(array, vpn, level, asid, place, &tlb->trace)) {
+    for (uint32_t ask = levels_to_ask(tlb); ask != 0; ask &= ask - 1) {
+        uint32_t level = (uint32_t)__builtin_ctz(ask);
+        struct tlb_array *array = &tlb->array[tlb->homed[1] >> level & 1];
+        if (tlb_array_trace(array, vpn, level, asid, place, &tlb->trace)) {
             tlb_use(place);
             return true;
         }
@@ -510,12 +553,9 @@ bool tlb_lookup(struct tlb *tlb, uint64_t vpn, uint16_t asid, struct tlb_place *
 
 bool tlb_dropped(const struct tlb *tlb, uint64_t vpn, uint16_t asid, uint8_t *cause)
 {
-    for (uint32_t level = 0; tlb->levels >> level != 0; level++) {
-        if (tlb->home[level] < 0)
-            continue;
-        const struct tlb_array *array = &tlb->array[tlb->home[level]];
-        if ((array->levels_used >> level & 1)
-            && tlb_array_dropped(array, vpn, level, asid, cause))
+    for (uint32_t ask = levels_to_ask(tlb); ask != 0; ask &= ask - 1) {
+        uint32_t level = (uint32_t)__builtin_ctz(ask);
+        if (tlb_array_dropped(&tlb->array[tlb->homed[1] >> level & 1], vpn, level, asid, cause))
             return true;
     }
     return false;

@@ -71,6 +71,7 @@ struct tlb_line {
 struct tlb {
     struct tlb_array array[2];
     uint32_t levels;             /* sizes held in either */
+    uint32_t homed[2];           /* per array: levels it is the home of */
     int8_t home[CSIM_SIZES];     /* the array that holds level i; -1: none */
     int8_t piece[CSIM_SIZES];    /* the largest held level up to i; -1: none */
     bool trace;                  /* the last lookup saw its tag without an entry: ask dropped */
@@ -144,7 +145,11 @@ static inline bool tlb_is_global(const struct tlb_place *place)
 
 static inline void tlb_use(const struct tlb_place *place)
 {
-    place->array->policy->hit(&place->array->order, place->set, place->way);
+    const struct tlb_policy *policy = place->array->policy;
+    if (policy->trees)
+        tlb_policy_turn_away(&place->array->order, place->set, place->way);
+    else if (policy->hits_count)
+        policy->hit(&place->array->order, place->set, place->way);
 }
 
 #endif

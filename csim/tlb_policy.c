@@ -46,10 +46,13 @@ static void stamp(struct tlb_order *order, uint32_t set, uint32_t way)
 static uint32_t oldest(struct tlb_order *order, uint32_t set)
 {
     const uint64_t *stamps = order->stamps + slot_of(order, set, 0);
+    uint64_t least = stamps[0];
     uint32_t found = 0;
-    for (uint32_t way = 1; way < order->ways; way++)
-        if (stamps[way] < stamps[found])
-            found = way;
+    for (uint32_t way = 1; way < order->ways; way++) {
+        bool older = stamps[way] < least;           /* no branch: nobody can guess who is */
+        found = older ? way : found;
+        least = older ? stamps[way] : least;
+    }
     return found;
 }
 
@@ -135,13 +138,13 @@ static uint32_t distant(struct tlb_order *order, uint32_t set)
 }
 
 static const struct tlb_policy policies[] = {
-    {"lru", stamp, stamp, oldest, true, false, true},
-    {"plru", tree_turn_away, tree_turn_away, tree_follow, true, true, false},
-    {"fifo", leave_alone, stamp, oldest, true, false, true},
-    {"random", leave_alone, leave_alone, drawn, true, false, false},
-    {"rr", leave_alone, point_past, pointed_at, true, false, false},
-    {"setplru", tree_turn_away, tree_turn_away, tree_follow, true, true, false},
-    {"srrip", predict_soon, predict_long, distant, false, false, false},
+    {"lru", stamp, stamp, oldest, true, true, false, true},
+    {"plru", tree_turn_away, tree_turn_away, tree_follow, true, true, true, false},
+    {"fifo", leave_alone, stamp, oldest, false, true, false, true},
+    {"random", leave_alone, leave_alone, drawn, false, true, false, false},
+    {"rr", leave_alone, point_past, pointed_at, false, true, false, false},
+    {"setplru", tree_turn_away, tree_turn_away, tree_follow, true, true, true, false},
+    {"srrip", predict_soon, predict_long, distant, true, false, false, false},
 };
 
 enum { POLICIES = sizeof policies / sizeof policies[0] };

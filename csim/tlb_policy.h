@@ -40,6 +40,7 @@ struct tlb_policy {
     void (*hit)(struct tlb_order *order, uint32_t set, uint32_t way);
     void (*fill)(struct tlb_order *order, uint32_t set, uint32_t way);
     uint32_t (*victim)(struct tlb_order *order, uint32_t set);
+    bool hits_count;             /* a hit changes the order */
     bool hit_repeats;            /* a hit right after a use of the same way changes nothing */
     bool trees;                  /* order is in `trees`: plru, setplru */
     bool ages;                   /* stamps say who has been there longest: lru, fifo */
@@ -54,6 +55,11 @@ static inline void tlb_policy_turn_away(struct tlb_order *order, uint32_t set, u
 static inline uint32_t tlb_policy_lead(const struct tlb_order *order, uint64_t tree)
 {
     uint32_t way = 0, node = 1;
+    if ((order->ways & (order->ways - 1)) == 0) {   /* a whole tree: its leaves are the ways */
+        while (node < order->ways)
+            node = 2 * node + (uint32_t)(tree >> node & 1);
+        return node - order->ways;
+    }
     for (uint32_t below = order->tree_height; below-- > 0;) {
         uint32_t upper = tree >> node & 1;
         upper &= (2 * way + 1) << below < order->ways;
