@@ -46,7 +46,8 @@ struct csim_error {
     X(MARK, "mark", "plain stores to the words of mark a; b = who; n = first n harts")             \
     X(CLEAR_MARK, "clear_mark", "clear in mark a; b = amo; c = width in bits; d = who")            \
     X(FENCE, "fence", "this hart's sfence.vma; a = extent; b = by ASID (in `ipi` also when the "  \
-                      "shootdown is); n = threshold in pages")                                     \
+                      "shootdown is); c = pages as one Svinval triple where the machine has it; "  \
+                      "n = threshold in pages")                                                    \
     X(FENCE_FREE, "fence_free", "the extent's stale entries vanish everywhere at no cost")         \
     X(SHOOTDOWN, "shootdown", "fences on other harts; a = extent; b = who; c = via; d = by ASID; " \
                               "n = threshold in pages")                                            \

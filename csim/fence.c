@@ -7,6 +7,11 @@
  * SFENCE.VMA orders stores that are visible to this hart, and its own are): the fence lasts until
  * its PTE stores have left for the walker. A fence that hardware broadcasts to the hart is none of
  * its instructions and waits for nothing.
+ *
+ * Svinval: sfence.w.inval, a sinval.vma for each page, sfence.inval.ir, where the kernel uses it
+ * and the machine has it. "The triple equals sfence.vma" (svinval.adoc): the first one waits for
+ * the hart's stores as every fence does, and the pipeline is refilled after the last one only.
+ * Each sinval.vma counts as a fence by address.
  */
 #include "fence.h"
 
@@ -56,6 +61,13 @@ static uint64_t undrained_cycles(const struct world *world, const struct hart *h
     return seen > hart->now_cycles ? seen - hart->now_cycles : 0;
 }
 
+/* The pages of a triple refill the pipeline once, at its end; its two other instructions count. */
+static uint64_t triple_cycles(const struct csim_machine *machine, uint64_t cycles, uint32_t pages)
+{
+    return cycles - (uint64_t)(pages - 1) * machine->fence_pipe_cycles
+           + 2 * (uint64_t)machine->instruction_millicycles / 1000;
+}
+
 uint64_t fence_execute(const struct world *world, struct hart *hart, struct fence_extent extent,
                        enum origin origin)
 {
@@ -74,6 +86,8 @@ uint64_t fence_execute(const struct world *world, struct hart *hart, struct fenc
             log_fence(world, hart, extent, va, 1);
             cycles += mmu_fence(&hart->mmu, form, va, extent.asid, cause);
         }
+        if (extent.svinval)
+            cycles = triple_cycles(hart->mmu.machine, cycles, extent.pages);
     }
     count(&hart->counters, extent, full, full ? 1 : extent.pages);
     return cycles > undrained ? cycles : undrained;

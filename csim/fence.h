@@ -14,6 +14,7 @@ struct fence_extent {
     uint16_t asid;              /* when by_asid; the kernel's mappings are global */
     bool by_asid;
     bool firmware;              /* executed in M-mode on behalf of the kernel */
+    bool svinval;               /* pages go as one Svinval triple */
     bool for_another;           /* no instruction of this hart's kernel asked for it */
 };
 

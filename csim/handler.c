@@ -265,6 +265,7 @@ static void op_fence(struct world *world, struct hart *hart, struct frame *frame
                      const struct csim_op *op)
 {
     struct fence_extent e = {.threshold_pages = op->n, .by_asid = op->b != 0, .asid = hart->asid};
+    e.svinval = op->c != 0 && world->params.machine.svinval != 0;
     e.va = extent(hart, frame, op->a, &e.pages);
     if (frame->handler == CSIM_IPI)
         as_asked(world, hart, &e);

@@ -97,6 +97,9 @@ static const char *check_operands(const struct csim_program *program, const stru
             return "a clear is 32 or 64 bits wide";
         return NULL;
     case CSIM_OP_FENCE:
+        if (op->c > 1)
+            return "Svinval is 0 or 1";
+        return op->a <= CSIM_EXTENT_RANGE ? NULL : "unknown extent";
     case CSIM_OP_DEFER:
         return op->a <= CSIM_EXTENT_RANGE ? NULL : "unknown extent";
     case CSIM_OP_SHOOTDOWN:

@@ -201,11 +201,14 @@ def clear_mark(
 
 
 def fence(
-    extent: Extent, *, threshold_pages: int = 64, by_asid: bool = False, insn: str = ""
+    extent: Extent, *, threshold_pages: int = 64, by_asid: bool = False, svinval: bool = False,
+    insn: str = "",
 ) -> Step:
     """This hart's sfence.vma. A range is its list of pages, one fence each, up to the threshold.
 
-    The default threshold is tlb_flush_all_threshold of linux 6.12, arch/riscv/mm/tlbflush.c.
+    ``svinval``: the kernel puts them between sfence.w.inval and sfence.inval.ir where the machine
+    has Svinval. The default threshold is tlb_flush_all_threshold of linux 6.12,
+    arch/riscv/mm/tlbflush.c.
     """
     operands = "x0" if extent is ALL else "va"
     asid = "asid" if by_asid else "x0"
@@ -214,8 +217,9 @@ def fence(
         f"fence {extent.text}{' of this ASID' if by_asid else ''}",
         a=extent.kind,
         b=int(by_asid),
+        c=int(svinval),
         n=threshold_pages,
-        insn=insn or f"sfence.vma {operands}, {asid}",
+        insn=insn or f"sfence.vma {operands}, {asid}" + " (or sinval.vma)" * svinval,
     )
 
 

@@ -50,7 +50,7 @@ from pysim.ops import (
 _NO_THRESHOLD: Final = 2**32 - 1
 
 
-def flush_tlb_kernel(extent: Extent) -> Handler:
+def flush_tlb_kernel(extent: Extent, *, svinval: bool = False) -> Handler:
     """Fence an extent on every online hart, or only here when no other is online.
 
     The barrier is the one the IPI paths contain before the message leaves.
@@ -59,13 +59,13 @@ def flush_tlb_kernel(extent: Extent) -> Handler:
     return [
         when(
             ONE_HART,
-            [fence(extent)],
+            [fence(extent, svinval=svinval)],
             [store_barrier("rw_rw"), shootdown(extent, who="online")],
         )
     ]
 
 
-def flush_tlb_mm(extent: Extent) -> Handler:
+def flush_tlb_mm(extent: Extent, *, svinval: bool = False) -> Handler:
     """Fence an extent of one mm on every hart it ever ran on.
 
     Source: linux 6.12, arch/riscv/mm/tlbflush.c, flush_tlb_mm_range and flush_tlb_page.
@@ -73,7 +73,7 @@ def flush_tlb_mm(extent: Extent) -> Handler:
     return [
         when(
             ONE_HART,
-            [fence(extent, by_asid=True)],
+            [fence(extent, by_asid=True, svinval=svinval)],
             [store_barrier("rw_rw"), shootdown(extent, who="mm_mask", by_asid=True)],
         )
     ]
@@ -151,13 +151,15 @@ def new_vmalloc_check(name: str, *, nop_with_svvptc: bool) -> Handler:
 class Linux:
     """What every era since 6.10 shares; alone it maps without a fence and resolves no fault.
 
-    ``svvptc_aware`` says whether the user side tests for the extension (7a21b2e370da, 6.12).
+    ``svvptc_aware`` says whether the user side tests for the extension (7a21b2e370da, 6.12),
+    ``svinval_aware`` whether ranges are fenced by Svinval where there is one (a56972698810, 6.16).
     """
 
     name: str
     source: str
     marks: tuple[Mark, ...] = ()
     svvptc_aware: bool = True
+    svinval_aware: bool = False
 
     def map_kernel(self) -> Handler:
         """Store the PTEs and leave it at that."""
@@ -169,11 +171,11 @@ class Linux:
 
     def purge_kernel(self) -> Handler:
         """Fence everything gathered, once (__purge_vmap_area_lazy)."""
-        return flush_tlb_kernel(RANGE)
+        return flush_tlb_kernel(RANGE, svinval=self.svinval_aware)
 
     def flush_kernel(self) -> Handler:
         """Fence the extent of set_memory and reset-perms (flush_tlb_all when it is everything)."""
-        return flush_tlb_kernel(RANGE)
+        return flush_tlb_kernel(RANGE, svinval=self.svinval_aware)
 
     def kernel_fault(self) -> Handler:
         """Nothing resolves a kernel fault in C on 64 bits (do_page_fault)."""
@@ -193,7 +195,7 @@ class Linux:
 
     def unmap_user(self) -> Handler:
         """Fence the unmapped user range."""
-        return flush_tlb_mm(RANGE)
+        return flush_tlb_mm(RANGE, svinval=self.svinval_aware)
 
     def switch_mm(self) -> Handler:
         """Fence in full after an ASID rollover; without ASIDs drop the user entries each time."""
@@ -201,7 +203,7 @@ class Linux:
 
     def ipi(self) -> Handler:
         """Fence page by page up to 64 pages, else everything (local_flush_tlb_range_asid)."""
-        return [fence(RANGE)]
+        return [fence(RANGE, svinval=self.svinval_aware)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +274,7 @@ class Mark72(Linux):
     source: str = "linux 7.2-7.3"
     marks: tuple[Mark, ...] = (Mark("new_valid_map_cpus", "nr_cpus/64"),)
     barrier: bool = False
+    svinval_aware: bool = True
 
     def map_kernel(self) -> Handler:
         """Store the PTEs, then set every hart's bit."""
@@ -298,6 +301,7 @@ class Ideal(Linux):
 
     name: str = "ideal"
     source: str = "nobody: the lower bound"
+    svinval_aware: bool = True
 
     def map_kernel(self) -> Handler:
         """Store the PTEs; no stale entry survives anywhere."""

@@ -12,8 +12,12 @@ static const struct csim_machine machine = {
     .l1i = {{.sets = 1, .ways = 4, .sectors = 1, .levels = 7}},
     .l1d = {{.sets = 1, .ways = 4, .sectors = 1, .levels = 7}},
     .fence_all_cycles = 1000, .fence_asid_cycles = 500, .fence_va_cycles = 10,
-    .fence_pipe_cycles = 3,
+    .fence_pipe_cycles = 3, .instruction_millicycles = 500,
 };
+
+#define KERNEL(va, pages, most, by_asid) {va, pages, most, 1, by_asid, false, false, false}
+#define SVINVAL(va, pages, most, by_asid) {va, pages, most, 1, by_asid, false, true, false}
+#define FIRMWARE(va, pages, most) {va, pages, most, 1, false, true, false, false}
 
 struct counts { uint64_t full, addr, asid, addr_asid, firmware, firmware_full, requests; };
 
@@ -24,27 +28,36 @@ static const struct {
     uint64_t cycles;
     bool drops_first, drops_last;      /* the page at VA, and the 65th from there */
 } rows[] = {
-    {"everything", {0, 0, 64, 1, false, false}, {.full = 1, .requests = 1}, 1003, true, true},
-    {"one page", {VA, 1, 64, 1, false, false}, {.addr = 1, .requests = 1}, 13, true, false},
-    {"two pages", {VA, 2, 64, 1, false, false}, {.addr = 2, .requests = 2}, 26, true, false},
-    {"64 pages, the threshold", {VA, 64, 64, 1, false, false}, {.addr = 64, .requests = 64}, 832,
+    {"everything", KERNEL(0, 0, 64, false), {.full = 1, .requests = 1}, 1003, true, true},
+    {"one page", KERNEL(VA, 1, 64, false), {.addr = 1, .requests = 1}, 13, true, false},
+    {"two pages", KERNEL(VA, 2, 64, false), {.addr = 2, .requests = 2}, 26, true, false},
+    {"64 pages, the threshold", KERNEL(VA, 64, 64, false), {.addr = 64, .requests = 64}, 832,
      true, false},
-    {"65 pages: one full fence", {VA, 65, 64, 1, false, false}, {.full = 1, .requests = 1}, 1003,
+    {"65 pages: one full fence", KERNEL(VA, 65, 64, false), {.full = 1, .requests = 1}, 1003,
      true, true},
-    {"65 pages, no threshold", {VA, 65, UINT32_MAX, 1, false, false}, {.addr = 65, .requests = 65},
+    {"65 pages, no threshold", KERNEL(VA, 65, UINT32_MAX, false), {.addr = 65, .requests = 65},
      845, true, true},
-    {"one page, threshold 0", {VA, 1, 0, 1, false, false}, {.full = 1, .requests = 1}, 1003, true,
+    {"one page, threshold 0", KERNEL(VA, 1, 0, false), {.full = 1, .requests = 1}, 1003, true,
      true},
-    {"another page", {VA + 4096, 1, 64, 1, false, false}, {.addr = 1, .requests = 1}, 13, false,
+    {"another page", KERNEL(VA + 4096, 1, 64, false), {.addr = 1, .requests = 1}, 13, false,
      false},
-    {"an ASID", {0, 0, 64, 1, true, false}, {.asid = 1, .requests = 1}, 503, true, true},
-    {"a page of an ASID", {VA, 1, 64, 1, true, false}, {.addr_asid = 1, .requests = 1}, 13, true,
+    {"an ASID", KERNEL(0, 0, 64, true), {.asid = 1, .requests = 1}, 503, true, true},
+    {"a page of an ASID", KERNEL(VA, 1, 64, true), {.addr_asid = 1, .requests = 1}, 13, true,
      false},
-    {"65 pages of an ASID", {VA, 65, 64, 1, true, false}, {.asid = 1, .requests = 1}, 503, true,
+    {"65 pages of an ASID", KERNEL(VA, 65, 64, true), {.asid = 1, .requests = 1}, 503, true,
      true},
-    {"firmware, everything", {0, 0, 64, 1, false, true}, {.firmware = 1, .firmware_full = 1}, 1003,
+    {"four pages", KERNEL(VA, 4, 64, false), {.addr = 4, .requests = 4}, 4 * 13,
+     true, false},
+    {"four pages by Svinval: one refill, two more instructions",
+     SVINVAL(VA, 4, 64, false), {.addr = 4, .requests = 4}, 4 * 10 + 3 + 1, true,
+     false},
+    {"four pages of an ASID by Svinval", SVINVAL(VA, 4, 64, true),
+     {.addr_asid = 4, .requests = 4}, 4 * 10 + 3 + 1, true, false},
+    {"65 pages by Svinval: one full fence", SVINVAL(VA, 65, 64, false),
+     {.full = 1, .requests = 1}, 1003, true, true},
+    {"firmware, everything", FIRMWARE(0, 0, 64), {.firmware = 1, .firmware_full = 1}, 1003,
      true, true},
-    {"firmware, three pages", {VA, 3, UINT32_MAX, 1, false, true}, {.firmware = 3}, 39, true,
+    {"firmware, three pages", FIRMWARE(VA, 3, UINT32_MAX), {.firmware = 3}, 39, true,
      false},
 };
 
@@ -54,7 +67,8 @@ static const struct { const char *name; enum origin origin; enum fence_cause wan
     {"a purge", ORIGIN_PURGE, FENCE_FOR_PURGE},
 };
 
-static const struct world world;        /* stores drain at once */
+static struct trace trace;              /* keeps nothing */
+static const struct world world = {.trace = &trace};   /* stores drain at once */
 
 struct scene { struct hart hart; struct pagetable pt; struct arena arena; };
 
