@@ -38,10 +38,10 @@ def fill(path: Path, count: int) -> None:
     with Store(path, write=True) as store:
         for number in range(count):
             scenario = scenarios[number // 5 % len(scenarios)].model_copy(
-                update={"replicate": number % 5, "root_seed": number})
+                update={"root_seed": number})
             body = record[:begin] + str(10**9 + number).encode() + record[end:]
             store.put(f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}{number:048x}", body, who,
-                      scenario)
+                      scenario, number % 5)
     told("write", began, cpu, count, path.stat().st_size / 1e6)
 
 

@@ -230,11 +230,11 @@ class Lowering:
         return [engine.key_of(before + self._seed(scenario, replicate) + after, digests)
                 for replicate in replicates]
 
-    def __call__(self, scenario: Scenario) -> Question:
-        """Return a scenario's question. Raises what ``lower`` raises."""
+    def __call__(self, scenario: Scenario, replicate: int | None = None) -> Question:
+        """Return a scenario's question, or another replicate's. Raises what ``lower`` raises."""
         before, after, parts, _ = self._parts(scenario)
         header, program, items, gates = parts
-        seed = self._seed(scenario, scenario.replicate)
+        seed = self._seed(scenario, scenario.replicate if replicate is None else replicate)
         return Question(params=before + seed + after, header=header, ops=program, items=items,
                         gates=gates)
 

@@ -74,7 +74,7 @@ class _Trials(Sequence[Job]):
 
     def __getitem__(self, index: int) -> Job:  # type: ignore[override]
         at = self._at[index]
-        return Job(at, self._planned.lower(self._planned.scenarios[at]), self.weights[index])
+        return Job(at, self._planned.question(at), self.weights[index])
 
 
 def of_plan(planned: Plan, points: Points, store: Path, executor: Executor,

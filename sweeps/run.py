@@ -64,6 +64,19 @@ class Plan:
     refused: tuple[Failure, ...]
     lower: Lower
 
+    def place(self, at: int) -> tuple[Scenario, int]:
+        """Return a scenario to lower or label, and the replicate it is asked for."""
+        if isinstance(self.scenarios, Scenarios):
+            return self.scenarios.place(at)
+        scenario = self.scenarios[at]
+        return scenario, scenario.replicate
+
+    def question(self, at: int) -> Question:
+        """Lower one scenario."""
+        if isinstance(self.lower, Lowering):
+            return self.lower(*self.place(at))
+        return self.lower(self.scenarios[at])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -169,8 +182,7 @@ class Todo(Sequence[Job]):
 
     def __getitem__(self, index: int) -> Job:  # type: ignore[override]
         at = self._at[index]
-        question = self._planned.lower(self._planned.scenarios[at])
-        return Job(at, question, weight=self.weights[index])
+        return Job(at, self._planned.question(at), weight=self.weights[index])
 
 
 def run(planned: Plan, store: Store, executor: Executor, *, stop: Stop,
@@ -181,7 +193,7 @@ def run(planned: Plan, store: Store, executor: Executor, *, stop: Stop,
     before = {} if retry_failed else {
         failure.key: failure for failure in store.failures(planned.first)
         if failure.key not in known}
-    store.label((key, planned.scenarios[at]) for at, key in enumerate(planned.keys) if key in known)
+    store.label((key, *planned.place(at)) for at, key in enumerate(planned.keys) if key in known)
     for failure in planned.refused:
         store.fail(failure, platform.node())
     jobs = Todo(planned, [key for key in planned.first if key not in known and key not in before])
@@ -287,18 +299,19 @@ def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]]
                             f"{engine.BUILD_ID[:12]}: install the same build there")
     failures = []
     for row in batch.rows:
-        key, scenario = planned.keys[row.index], planned.scenarios[row.index]
+        key, (scenario, replicate) = planned.keys[row.index], planned.place(row.index)
         if row.error:
+            whole = planned.scenarios[row.index]
             again = f"fencelab store rerun {key[:16]} --store {shlex.quote(str(store.path))}"
-            failures.append(Failure(key=key, scenario=canonical(scenario), error=row.error,
+            failures.append(Failure(key=key, scenario=canonical(whole), error=row.error,
                                     reproducer=again))
             store.fail(failures[-1], batch.host)
         else:
             store.put(key, row.record, Provenance(
                 versions=versions(), host=batch.host, wall_s=row.wall_s, cpu_s=row.cpu_s,
-                peak_kib=row.peak_kib, command=command()), scenario)
+                peak_kib=row.peak_kib, command=command()), scenario, replicate)
             if key in twins:
-                store.label((key, planned.scenarios[at]) for at in twins[key])
+                store.label((key, *planned.place(at)) for at in twins[key])
         if watch is not None:
             watch.take(scenario.policy, row.record)
     return failures

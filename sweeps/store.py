@@ -119,7 +119,7 @@ def packed(record: bytes) -> tuple[str, bytes] | None:
     """
     if not record.startswith(_COUNTERS):
         return None
-    values = json.loads(record[len(_COUNTERS):record.index(b"}") + 1])
+    values = json.loads(record[len(_COUNTERS):record.index(b"}") + 1].decode())
     return ",".join(values), array("Q", values.values()).tobytes()
 
 
@@ -249,18 +249,18 @@ class Store:
 
     # ---- writing ------------------------------------------------------------------------------
 
-    def label(self, pairs: Iterable[tuple[str, Scenario]]) -> None:
-        """Note which scenarios ask the questions of keys that have a record."""
+    def label(self, asked: Iterable[tuple[str, Scenario, int]]) -> None:
+        """Note which scenarios, by replicate, ask the questions of keys that have a record."""
         with self._complaints():
             self._begin()
-            for key, scenario in pairs:
+            for key, scenario, replicate in asked:
                 row = self._db.execute("SELECT id FROM records WHERE key=?", (key,)).fetchone()
                 if row is not None:
-                    self._label(row[0], scenario)
+                    self._label(row[0], scenario, replicate)
             self._commit()
 
     def put(self, key: str, record: bytes, provenance: Provenance,
-            scenario: Scenario | None = None) -> None:
+            scenario: Scenario | None = None, replicate: int = 0) -> None:
         """Keep a record; commit when the batch is full or old. Raises StoreError on other bytes."""
         with self._complaints():
             self._begin()
@@ -276,7 +276,7 @@ class Store:
                              (number, maker, provenance.wall_s, provenance.cpu_s,
                               provenance.peak_kib, _now()))
             if scenario is not None:
-                self._label(number, scenario)
+                self._label(number, scenario, replicate)
             if self._has_failures():
                 self._db.execute("DELETE FROM failures WHERE key=?", (key,))
             self._count_row()
@@ -293,10 +293,10 @@ class Store:
             self._failures = self._db.execute("SELECT count(*) FROM failures").fetchone()[0] > 0
         return self._failures
 
-    def _label(self, number: int, scenario: Scenario) -> None:
+    def _label(self, number: int, scenario: Scenario, replicate: int) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO scenarios VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, scenario.policy, scenario.harts, str(scenario.root_seed), scenario.replicate,
+            (number, scenario.policy, scenario.harts, str(scenario.root_seed), replicate,
              scenario.nr_cpus, scenario.livelock_retries,
              self._part("machine", scenario.machine), self._part("workload", scenario.workload)))
 

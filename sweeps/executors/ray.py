@@ -4,27 +4,32 @@ Each shard is one task whose generator streams batches back; nothing is retried 
 (``max_retries=0``), because a job that crashes a worker has to be found by its name, not tried
 three more times in silence: ``Backlog`` does that. Two shards per CPU are in flight, so a worker
 never waits for the driver. Machines that lack the package get it as two directories (``py_modules``
-of plain directories: no pip, no network, a new hash whenever a byte changes); every batch carries
-the build id of the engine that answered, and an answer of another engine is refused.
+of plain directories: no pip, no network, a new hash whenever a byte changes). Before any work every
+node shakes hands: it says its engine's build id, Python and Ray, and a mismatch is refused by name;
+nodes that come later are known by the build id that every batch carries.
 
 Through ``ray://`` (Ray Client) nothing can be streamed: there a shard comes back whole, and jobs
 suspected of a crash are tried again one by one.
 
 An address is always given (``local``, ``HOST:PORT`` or ``ray://HOST:PORT``): without one, Ray would
-attach to whatever cluster runs on this machine. Left out: autoscaling, and a cluster whose workers
-have another Python than the driver.
+attach to whatever cluster runs on this machine. How many CPUs there are is asked again as the run
+goes on, so a cluster that grows is used. Left out: a cluster whose workers have another Python than
+the driver.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +60,10 @@ POLL_SECONDS: Final = 0.25
 REACH_SECONDS: Final = 5.0
 STUCK_SECONDS: Final = 1.0
 """How long a worker that has a thread it cannot end stays to hand over its last answer."""
+LOOK_SECONDS: Final = 2.0
+"""How often the cluster is asked how many CPUs it has by now."""
+HANDSHAKE_SECONDS: Final = 180.0
+"""A node that has not fetched the package and said hello by then is not used."""
 PACKAGES: Final = ("pysim", "sweeps")
 NOT_SHIPPED: Final = ("*.c", "*.o", "__pycache__", "*.pyc")
 
@@ -92,6 +101,34 @@ def _serve(jobs: Sequence[Job], ask: Simulate, careful: bool, limits: Limits) ->
 def _serve_whole(jobs: Sequence[Job], ask: Simulate, careful: bool, limits: Limits) -> list[Batch]:
     """Be a worker for one shard, where nothing can be streamed."""
     return list(_serve(jobs, ask, careful, limits))
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a node says of itself."""
+
+    host: str
+    build_id: str
+    python: str
+    ray: str
+
+
+def hello() -> Hello:
+    """Say what works here; asked on every node before any work."""
+    version = getattr(sys.modules.get("ray"), "__version__", "")
+    return Hello(socket.gethostname(), engine.BUILD_ID, platform.python_version(), version)
+
+
+def disagreement(ours: Hello, theirs: Hello) -> str:
+    """Return why a node cannot work for this driver; nothing when it can."""
+    if theirs.build_id != ours.build_id:
+        return (f"has engine {theirs.build_id[:12]}, this is {ours.build_id[:12]}: remove the "
+                "installed fencelab there, or install the same build")
+    if theirs.python.split(".")[:2] != ours.python.split(".")[:2]:
+        return f"has Python {theirs.python}, this is {ours.python}"
+    if theirs.ray != ours.ray:
+        return f"has Ray {theirs.ray}, this is {ours.ray}"
+    return ""
 
 
 def ship(to: Path) -> list[str]:
@@ -169,17 +206,41 @@ class Ray:
             finally:
                 ray.shutdown()
 
-    def _run(self, ray: Any, jobs: Sequence[Job], stop: Stop) -> Iterator[Batch]:
+    def _shake_hands(self, ray: Any) -> None:
+        """Ask every node who it is. Raises ExecutorError for the first that cannot work."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ask = ray.remote(num_cpus=0, max_retries=0)(hello)
+        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes()
+                 if node["Alive"]}
+        asked = {number: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(
+            number, soft=False)).remote() for number in nodes}
+        ours = hello()
+        for number, name in nodes.items():
+            try:
+                reason = disagreement(ours, ray.get(asked[number], timeout=HANDSHAKE_SECONDS))
+            except Exception as error:
+                reason = f"does not answer: {_last_line(error)}"
+            if reason:
+                raise ExecutorError(f"--address {self._address}: node {name} {reason}")
+
+    def _cpus(self, ray: Any) -> int:
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        workers = min(cpus, self._limit or cpus)
+        return min(cpus, self._limit or cpus)
+
+    def _run(self, ray: Any, jobs: Sequence[Job], stop: Stop) -> Iterator[Batch]:
+        self._shake_hands(ray)
         streams = not self._address.startswith(CLIENT)
         task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming" if streams else 1)(
             _serve if streams else _serve_whole)
-        backlog = Backlog(jobs, workers, careful_jobs=CAREFUL_JOBS_MAX if streams else 1,
-                          deaths_max=DEATHS_MAX)
+        backlog = Backlog(jobs, self._cpus(ray), deaths_max=DEATHS_MAX,
+                          careful_jobs=CAREFUL_JOBS_MAX if streams else 1)
+        looked = time.monotonic()
         flying: dict[Any, Shard] = {}
         while (backlog and not stop) or flying:
-            while backlog and not stop and len(flying) < SHARDS_PER_CPU * workers:
+            if time.monotonic() - looked > LOOK_SECONDS:
+                backlog.workers, looked = self._cpus(ray), time.monotonic()
+            while backlog and not stop and len(flying) < SHARDS_PER_CPU * backlog.workers:
                 shard = backlog.next_shard()
                 flying[task.remote(shard.jobs, self._ask, shard.careful, self._limits)] = shard
             if stop.level > 1:

@@ -282,8 +282,9 @@ class Backlog:
     """The jobs nobody has been given yet, and what a second per unit of weight has come to.
 
     ``jobs`` may be a sequence that makes each when it is asked for, if it has their ``weights``.
-    Where batches do not survive their worker, ``careful_jobs`` is 1: one suspect a shard. A job is
-    blamed when ``deaths_max`` workers have died over it; one may be killed by something else.
+    ``workers`` may change as a cluster grows. Where batches do not survive their worker,
+    ``careful_jobs`` is 1: one suspect a shard. A job is blamed when ``deaths_max`` workers have
+    died over it; one may be killed by something else.
     """
 
     def __init__(self, jobs: Sequence[Job], workers: int, *,
@@ -302,7 +303,7 @@ class Backlog:
         self._careful: deque[tuple[Job, ...]] = deque()
         self._out: dict[int, float] = {}
         self._left = sum(weights)
-        self._workers = workers
+        self.workers = workers
         self._seen_s = 0.0
         self._seen_weight = 0.0
         self._losses: dict[int, int] = {}
@@ -315,7 +316,7 @@ class Backlog:
         return self._left * self._seen_s / self._seen_weight if self._seen_weight > 0 else None
 
     def _shard_seconds(self, seconds_per_weight: float) -> float:
-        share = self._left * seconds_per_weight / (SHARDS_PER_WORKER * self._workers)
+        share = self._left * seconds_per_weight / (SHARDS_PER_WORKER * self.workers)
         return min(max(share, SHARD_SECONDS_MIN), SHARD_SECONDS_MAX)
 
     def next_shard(self) -> Shard:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import asks
 import pytest
 
 from pysim.errors import InputError
-from sweeps.executors.ray import Ray
+from sweeps.executors.ray import Hello, Ray, disagreement
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,11 +36,11 @@ import json, sys
 sys.path.insert(0, {here!r})
 import asks
 from sweeps.executors.ray import Ray
-from sweeps.executors.shard import Job, Stop
+from sweeps.executors.shard import Job, Limits, Stop
 orders = {orders!r}
 jobs = [Job(i, asks.question(i, orders.get(i, ""))) for i in range({count})]
 found = {{}}
-for batch in Ray({address!r}, 2, asks.obey)(jobs, stop=Stop()):
+for batch in Ray({address!r}, 2, asks.obey, {limits})(jobs, stop=Stop()):
     for row in batch.rows:
         assert row.index not in found
         found[row.index] = [row.record.decode(), row.error]
@@ -46,9 +48,10 @@ print(json.dumps(found))
 """
 
 
-def drive(count: int, orders: dict[int, str], *, address: str = "local"
-          ) -> tuple[dict[int, list[str]], str]:
-    code = DRIVER.format(here=str(HERE), orders=orders, count=count, address=address)
+def drive(count: int, orders: dict[int, str], *, address: str = "local",
+          limits: str = "Limits()") -> tuple[dict[int, list[str]], str]:
+    code = DRIVER.format(here=str(HERE), orders=orders, count=count, address=address,
+                         limits=limits)
     child = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True,
                            check=False, timeout=200)
     assert child.returncode == 0, child.stderr
@@ -173,3 +176,120 @@ def test_no_cluster_is_one_line() -> None:
                            check=False, timeout=120)
     assert child.stdout.startswith("--address 127.0.0.1:1: no cluster: "), child
     assert child.stdout.count("\n") == 1
+
+
+OURS = Hello("here", "b" * 64, "3.11.7", "2.60.0")
+
+
+@pytest.mark.parametrize(("theirs", "reason"), [
+    (OURS, ""),
+    (replace(OURS, host="there", python="3.11.9"), ""),
+    (replace(OURS, build_id="c" * 64), "has engine cccccccccccc, this is bbbbbbbbbbbb: remove"),
+    (replace(OURS, python="3.12.1"), "has Python 3.12.1, this is 3.11.7"),
+    (replace(OURS, ray="2.61.0"), "has Ray 2.61.0, this is 2.60.0"),
+])
+def test_a_node_that_differs_is_refused_with_the_reason(theirs: Hello, reason: str) -> None:
+    assert disagreement(OURS, theirs).startswith(reason)
+    assert bool(disagreement(OURS, theirs)) == bool(reason)
+
+
+OTHER = """
+import sys
+from sweeps.executors import ray as executor
+from sweeps.executors.shard import ExecutorError, Job, Stop
+
+def hello():   # pickled by value: what a node with another engine says
+    from sweeps.executors.ray import Hello
+    return Hello("there", "0" * 64, sys.version.split()[0], __import__("ray").__version__)
+
+executor.hello, ours = hello, executor.hello
+executor.disagreement, check = lambda mine, theirs: check(ours(), theirs), executor.disagreement
+try:
+    list(executor.Ray("local", 1)([Job(0, None)], stop=Stop()))
+except ExecutorError as error:
+    print(error)
+"""
+
+
+def test_another_engine_is_refused_before_any_work() -> None:
+    child = subprocess.run([sys.executable, "-c", OTHER], text=True, capture_output=True,
+                           check=False, timeout=200)
+    assert re.fullmatch(r"--address local: node \S+ has engine 000000000000, this is [0-9a-f]{12}: "
+                        r"remove .*\n", child.stdout), child
+
+
+DYING = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+node = cluster.add_node(num_cpus=2)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line == "kill\\n":
+        cluster.remove_node(node, allow_graceful=False)
+        print("killed", flush=True)
+    else:
+        cluster.add_node(num_cpus=1)
+        print("added", flush=True)
+cluster.shutdown()
+"""
+LONG = """
+import json, os, sys
+sys.path.insert(0, {here!r})
+import asks
+from sweeps.executors.ray import Ray
+from sweeps.executors.shard import Job, Stop
+
+def sleepy(asked):
+    import time
+    time.sleep(0.1)
+    return asked.params
+
+rows = []
+for batch in Ray({address!r}, None, sleepy)([Job(i, asks.question(i)) for i in range(150)],
+                                            stop=Stop()):
+    rows += batch.rows
+    os.write(1, b"some\\n")   # standard output is shut meanwhile
+print(json.dumps([[row.index, row.record.hex(), row.error] for row in rows]))
+"""
+
+
+def test_a_node_that_dies_in_the_middle_costs_nothing_and_one_that_comes_is_used(
+    tmp_path: Path
+) -> None:
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
+        entry for entry in path if entry and not (Path(entry) / "pysim").exists())}
+    nodes = subprocess.Popen([sys.executable, "-c", DYING], cwd=tmp_path, text=True,
+                             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL)
+    assert nodes.stdin is not None
+    assert nodes.stdout is not None
+    try:
+        address = nodes.stdout.readline().strip()
+        child = subprocess.Popen([sys.executable, "-c", LONG.format(here=str(HERE),
+                                                                    address=address)],
+                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert child.stdout is not None
+        for _ in range(3):
+            assert child.stdout.readline() == "some\n"
+        for order, done in (("kill\n", "killed\n"), ("add\n", "added\n")):
+            nodes.stdin.write(order)
+            nodes.stdin.flush()
+            assert nodes.stdout.readline() == done
+        out, err = child.communicate(timeout=200)
+        assert child.returncode == 0, err
+        rows = json.loads(out.splitlines()[-1])
+        assert sorted(index for index, _, _ in rows) == list(range(150))
+        assert [error for _, _, error in rows if error] == []
+        assert all(record == asks.question(index).params.hex() for index, record, _ in rows)
+    finally:
+        nodes.communicate("", timeout=60)
+
+
+def test_a_job_past_its_time_is_named_on_a_cluster_too() -> None:
+    found, _ = drive(40, {5: "listen", 20: "sleep 60"}, limits="Limits(timeout_s=0.5)")
+    failed = {index: error for index, (_, error) in found.items() if error}
+    assert failed == {5: "timeout: more than 0.5 s",
+                      20: "timeout: more than 0.5 s, and it could not be ended"}
+    assert all(found[i] == want(i) for i in range(40) if i not in failed)

@@ -46,7 +46,7 @@ def test_what_is_put_is_found_again(tmp_path: Path) -> None:
     with Store(path, write=True) as store:
         store.put("k1", b"one", WHO)
         store.put("k1", b"one", WHO)
-        store.label([("k1", ONE), ("k1", TWO), ("k1", ONE), ("k2", ONE)])
+        store.label([("k1", ONE, 0), ("k1", TWO, 0), ("k1", ONE, 0), ("k2", ONE, 1)])
     with Store(path, write=False) as store:
         assert store.known(["k1", "k2"]) == {"k1"}
         assert store.record("k1") == b"one"

@@ -1,0 +1,239 @@
+"""What a sweep costs beside its runs: executors and alternatives over the same work, in one go.
+
+``python -m benchmarks.sweep [--ms 1,10] [--seconds 4] [--ray] [--plan 1000000]``. The work is a
+real run whose length is chosen so that the engine's C call takes about so many milliseconds, asked
+for many replicates. Printed for each way of running it:
+
+* wall efficiency: processor time inside the engine's call / cores / wall time, after start-up;
+* CPU efficiency: the same processor time / all processor time used, daemons included: the figure to
+  judge on a busy machine;
+* the driver's processor time per run, its peak memory, and the time to the first result.
+
+Alternatives: a bare fork pool (`multiprocessing.Pool`, shards of 50 ms, nothing stored, no crash
+survived), and Ray with one task per run. Left out: Ray Tune, which starts a trial in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pysim import engine
+from pysim.scenario import Lowering, Scenario, build
+from sweeps import grid, points, run
+from sweeps.executors.local import Processes, Threads
+from sweeps.executors.shard import Batch, Executor, Job, Stop
+from sweeps.store import Store
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def scenario(milliseconds: float) -> Scenario:
+    """Return a scenario whose run takes about so long."""
+    length = milliseconds / 4
+    for _ in range(4):
+        one = build({"policy": "preventive-range", "machine": "sg2042", "harts": 4,
+                     "workload": {"inherit": "mixed", "duration_ms": round(length, 3)}})
+        question = Lowering()(one)
+        best = min(_timed(lambda: engine.record(question)) for _ in range(3)) * 1000  # noqa: B023
+        length *= milliseconds / best
+    return one
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.thread_time()
+    call()
+    return time.thread_time() - began
+
+
+def replicates(one: Scenario, count: int) -> points.Scenarios:
+    """Return so many replicates of one scenario, as a sweep has them."""
+    text = "# How long?\n[axes]\npolicy = ['preventive-range']\n"
+    asked = grid.parse(text, "benchmark", changes=grid.Changes(sets={
+        "machine": "sg2042", "harts": one.harts, "workload": {
+            "inherit": "mixed", "duration_ms": one.workload.duration_ms}}, seeds=count))
+    return grid.expand(asked).scenarios
+
+
+def runs(milliseconds: float, seconds: float) -> int:
+    """Return how many runs are so many seconds of work for every core; at most a sweep's most."""
+    return max(20, min(10_000, int(seconds * 1000 / milliseconds) * CORES))
+
+
+class Clock:
+    """An executor that notes when the first batch came and when the last."""
+
+    def __init__(self, inner: Executor) -> None:
+        self._inner = inner
+        self.first = self.last = 0.0
+
+    def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
+        """Pass batches on."""
+        for batch in self._inner(jobs, stop=stop):
+            self.first = self.first or time.perf_counter()
+            self.last = time.perf_counter()
+            yield batch
+
+
+def used() -> float:
+    """Return the processor time of this process and of children that ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+
+def swept(name: str, milliseconds: float, seconds: float) -> dict[str, Any]:
+    """Run a sweep with an executor, into a store."""
+    one = scenario(milliseconds)
+    count = runs(milliseconds, seconds)
+    from sweeps.executors.ray import Ray
+    inner = {"processes": Processes, "threads": Threads}.get(name)
+    clock = Clock(inner(CORES) if inner else Ray("local", CORES))
+    with tempfile.TemporaryDirectory(prefix="fencelab-") as folder:
+        planned = run.plan(replicates(one, count), Lowering(), stop=Stop())
+        with Store(Path(folder) / "a.db", write=True) as store:
+            began, mine, all_used = time.perf_counter(), time.process_time(), used()
+            outcome = run.run(planned, store, clock, stop=Stop())
+            ended, driver = time.perf_counter(), time.process_time() - mine
+    stop_server()
+    return told(name, milliseconds, count, outcome.cpu_s, clock.last - clock.first,
+                used() - all_used, driver if name != "threads" else driver - outcome.cpu_s,
+                first=clock.first - began, whole=ended - began)
+
+
+def stop_server() -> None:
+    """End the process that workers are forked from, so that its time counts as a child's."""
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+def told(name: str, milliseconds: float, count: int, cpu: float, wall: float, all_cpu: float,
+         driver: float, *, first: float, whole: float) -> dict[str, Any]:
+    """Return a row of the table."""
+    return {"way": name, "ms": milliseconds, "runs": count,
+            "wall efficiency": round(cpu / CORES / wall, 3) if wall else None,
+            "CPU efficiency": round(cpu / all_cpu, 3), "driver us/run": round(driver / count * 1e6),
+            "driver MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "first s": round(first, 2), "whole s": round(whole, 2)}
+
+
+def _pooled(question: engine.Question) -> tuple[bytes, float]:
+    began = time.thread_time()
+    return engine.record(question), time.thread_time() - began
+
+
+def pooled(milliseconds: float, seconds: float) -> dict[str, Any]:
+    """Run the same with a bare fork pool; nothing is stored."""
+    one, lower = scenario(milliseconds), Lowering()
+    count = runs(milliseconds, seconds)
+    chunk = max(1, int(50 / milliseconds))
+    began, mine, all_used = time.perf_counter(), time.process_time(), used()
+    first, cpu = 0.0, 0.0
+    with multiprocessing.get_context("fork").Pool(CORES) as pool:
+        questions = (lower(each) for each in replicates(one, count))
+        for _, taken in pool.imap_unordered(_pooled, questions, chunk):
+            first = first or time.perf_counter()
+            cpu += taken
+        ended, driver = time.perf_counter(), time.process_time() - mine
+        pool.close()
+        pool.join()
+    return told("bare fork pool", milliseconds, count, cpu, ended - first, used() - all_used,
+                driver, first=first - began, whole=ended - began)
+
+
+def one_task_each(milliseconds: float, seconds: float) -> dict[str, Any]:
+    """Run the same as one Ray task per run, eight in flight; nothing is stored."""
+    from sweeps.executors import ray as executor
+
+    ray = executor._import()
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    one, lower = scenario(milliseconds), Lowering()
+    count = min(2000, runs(milliseconds, seconds))
+    ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False,
+             logging_level="ERROR", runtime_env={"env_vars": {"PYTHONPATH": path}})
+    task = ray.remote(num_cpus=1, max_retries=0)(_pooled)
+    ray.get([task.remote(lower(one)) for _ in range(CORES)])
+    began, mine, cpu = time.perf_counter(), time.process_time(), 0.0
+    flying: list[Any] = []
+    for each in replicates(one, count):
+        if len(flying) >= 8:
+            done, flying = ray.wait(flying, num_returns=1)
+            cpu += sum(taken for _, taken in ray.get(done))
+        flying.append(task.remote(lower(each)))
+    cpu += sum(taken for _, taken in ray.get(flying))
+    wall, driver = time.perf_counter() - began, time.process_time() - mine
+    ray.shutdown()
+    return told("ray, a task each", milliseconds, count, cpu, wall, float("inf"), driver, first=0.0,
+                whole=wall)
+
+
+PLAN = """# How long does it take to plan?
+seeds = 5
+[base]
+workload = "mixed"
+[axes]
+policy = ["none", "ideal", "mark-7.2", "mark-6.12", "mark-barrier", "preventive-range",
+          "preventive-full", "vmalloc-fault", "mark-switch-in", "preventive-range-6.7"]
+machine = ["sg2042", "xs-kmh", "rocket", "c910", "u74"]
+harts = [1, 2, 4, 8, 16, 32, 48, 64]
+"workload.lifetime_ms" = [1, 2, 5, 10, 20]
+"workload.vmalloc_per_s" = { from = 100, to = 100000, steps = STEPS, scale = "log" }
+"""
+
+
+def planned(count: int) -> None:
+    """Plan so many points: keys of all of them, none of them made."""
+    steps = max(2, count // (5 * 10 * 5 * 8 * 5))
+    began, cpu = time.perf_counter(), time.process_time()
+    asked = grid.expand(grid.parse(PLAN.replace("STEPS", str(steps)), "plan"))
+    found = run.plan(asked.scenarios, Lowering(), stop=Stop())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"plan: {len(found.keys)} points, {time.perf_counter() - began:.1f} s wall, "
+          f"{time.process_time() - cpu:.1f} s CPU, {peak} MiB")
+
+
+def main() -> None:
+    """Measure each way in a process of its own and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--ms", default="1,10", help="lengths of a run")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of work a core")
+    parser.add_argument("--ray", action="store_true", help="Ray too")
+    parser.add_argument("--plan", type=int, default=0, help="plan so many points")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        way, milliseconds = given.one.rsplit(":", 1)
+        measure = {"bare fork pool": pooled, "ray, a task each": one_task_each}.get(
+            way, lambda ms, seconds: swept(way, ms, seconds))
+        print(json.dumps(measure(float(milliseconds), given.seconds)))
+        return
+    if given.plan:
+        planned(given.plan)
+        return
+    from tabulate import tabulate
+
+    ways = ["bare fork pool", "processes", "threads"]
+    ways += ["ray", "ray, a task each"] if given.ray else []
+    rows = []
+    for milliseconds in given.ms.split(","):
+        for way in ways:
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.sweep", "--one", f"{way}:{milliseconds}",
+                 "--seconds", str(given.seconds)], check=True, stdout=subprocess.PIPE, text=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+    print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}")
+    print(tabulate(rows, headers="keys"))
+
+
+if __name__ == "__main__":
+    main()
