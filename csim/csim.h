@@ -511,6 +511,9 @@ enum csim_status csim_create(const struct csim_params *params, const struct csim
  * the log off. It changes no result. */
 void csim_log(struct csim *sim, struct csim_log_entry *entries, uint64_t room);
 
+/* The same, but the last `room` entries are kept: entry i of the run stands at i mod room. */
+void csim_log_last(struct csim *sim, struct csim_log_entry *entries, uint64_t room);
+
 /* How many entries the run had for the log; those beyond its room were not kept. */
 uint64_t csim_logged(const struct csim *sim);
 

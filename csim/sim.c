@@ -300,6 +300,11 @@ void csim_log(struct csim *sim, struct csim_log_entry *entries, uint64_t room)
     sim->trace = (struct trace){.entries = entries, .room = room};
 }
 
+void csim_log_last(struct csim *sim, struct csim_log_entry *entries, uint64_t room)
+{
+    sim->trace = (struct trace){.entries = room > 0 ? entries : 0, .room = room, .last = true};
+}
+
 /* The log counts from the start of the run, as verdicts do. */
 static void rebase_log(struct csim *sim)
 {

@@ -421,6 +421,25 @@ def logged(question: Question, *, entries_max: int = 1_000_000
     ]
 
 
+def last_logged(question: Question, entries_nr: int = 20) -> tuple[Result, list[Logged]]:
+    """Run one question and return the last things that any hart did, in the order they happened.
+
+    The result is that of ``simulate``; raises EngineError as it does.
+    """
+    names = list(LOG_KINDS)
+    with _created(question) as simulator:
+        result = ffi.new("struct csim_result *")
+        entries = ffi.new("struct csim_log_entry[]", entries_nr)
+        lib.csim_log_last(simulator, entries, entries_nr)
+        status = lib.csim_run(simulator, ffi.NULL, result)
+        number = int(lib.csim_logged(simulator))
+    if status != lib.CSIM_OK:
+        raise EngineError(f"the run ended with status {status}")
+    order = (entries[at % entries_nr] for at in range(max(0, number - entries_nr), number))
+    return _result(result), [
+        Logged(e.at_cycles, e.hart, names[e.kind], e.va, e.value, e.detail) for e in order]
+
+
 def items(question: Question) -> bytes:
     """Return the work of a run, drawn and given: struct csim_item by hart, then by place.
 

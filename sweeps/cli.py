@@ -80,7 +80,7 @@ def run(form: str, workload: str, timeline: str | None, **given: Any) -> int:
     """Cost of one policy on one machine: counters, and overhead by cause."""
     from pysim import engine
     from pysim.scenario import lower
-    from sweeps import tables
+    from sweeps import endings, tables
     from sweeps.run import canonical
 
     changes = {name: given.pop(name) for name in ("vmalloc_per_s", "duration_ms")}
@@ -91,7 +91,8 @@ def run(form: str, workload: str, timeline: str | None, **given: Any) -> int:
     else:
         result = _timeline(scenario, question, timeline)
     head = {"scenario": json.loads(canonical(scenario)), "verdict": result.verdict}
-    click.echo(tables.render(tables.of_run(scenario, result, form), form, head))
+    ended = [] if form == "csv" else endings.tables(question, result, scenario.machine.mhz)
+    click.echo(tables.render([*tables.of_run(scenario, result, form), *ended], form, head))
     return 0
 
 

@@ -1,0 +1,72 @@
+"""A run that ends in a verdict says what, on which hart, when, and what led to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from items import Handlers, Row, ask, item
+
+from pysim import engine
+from pysim.ops import RANGE, allocate, fence, shootdown, store_ptes
+from sweeps import endings
+from sweeps.cli import main
+
+IMSIC = {"via": engine.VIA["imsic"], "imsic_fixed_cycles": 307, "imsic_send_cycles": 101,
+         "imsic_deliver_cycles": 293, "imsic_handler_cycles": 797}
+SHOOT = [item("map", 0, 100, page=1), item("map", 1, 100, page=9)]
+TRACED = Handlers({"map_kernel": [store_ptes(valid=True), shootdown(RANGE, who="online")],
+                   "ipi": [allocate(1), fence(RANGE)]})
+
+
+@pytest.mark.parametrize("via", ["sbi", "imsic", "hw"])
+def test_two_harts_that_shoot_at_each_other_go_on(via: str) -> None:
+    result = engine.simulate(ask(SHOOT, policy="preventive-range", harts=2,
+                                 **(IMSIC | {"via": engine.VIA[via]})))
+    assert result.verdict == "ran"
+    assert result.counters["remote_fence_calls"] == 2
+
+
+@pytest.mark.parametrize("rows", [SHOOT, SHOOT[:1]], ids=["both", "one"])
+def test_a_map_inside_the_ipi_path_is_reported_as_a_deadlock(rows: list[Row]) -> None:
+    question = ask(rows, policy=TRACED, harts=2, **IMSIC)
+    result = engine.simulate(question)
+    assert result.verdict == "deadlock"
+    ending, last = endings.tables(question, result, 1000)
+    told = dict(ending.rows)
+    assert told["what"] == endings.WHAT["deadlock"]
+    assert f"{result.verdict_at_cycles:,}" in str(told["when"])
+    assert 0 < len(last.rows) <= endings.LAST
+    kinds = [row[2] for row in last.rows]
+    assert "send" in kinds
+    assert "take" in kinds
+    assert "waited" not in kinds[-3:]
+
+
+def test_the_last_events_are_the_end_of_the_whole_log() -> None:
+    question = ask(SHOOT, policy="preventive-range", harts=2, **IMSIC)
+    result, whole = engine.logged(question)
+    for number in (1, 7, 20, len(whole), len(whole) + 5):
+        again, last = engine.last_logged(question, number)
+        assert again == result
+        assert last == whole[-number:]
+    assert engine.simulate(question) == result
+
+
+def test_every_verdict_has_words() -> None:
+    assert set(endings.WHAT) == set(engine.VERDICTS) - {"ran"}
+
+
+def test_run_prints_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--policy", "none", "--machine", "xs-kmh", "--workload", "vmalloc-test",
+                 "--duration-ms", "0.3"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "the run ended: oops" in out
+    assert endings.WHAT["oops"] in out
+    assert "the last 20 events" in out
+    assert main([*arguments, "--format", "json"]) == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert any(table["title"] == "the last 20 events" for table in tables)
+    assert main([*arguments, "--format", "csv"]) == 0
+    assert "the run ended" not in capsys.readouterr().out
