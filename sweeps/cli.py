@@ -21,6 +21,7 @@ from pysim.errors import FencelabError, InputError
 from sweeps.cli_check import check
 from sweeps.cli_compare import compare
 from sweeps.cli_parts import F, Nearest, formatted
+from sweeps.cli_sensitivity import sensitivity
 from sweeps.cli_store import store
 from sweeps.cli_sweep import answer, schema, sweep
 from sweeps.cli_validate import validate
@@ -235,6 +236,7 @@ cli.add_command(compare)
 cli.add_command(store)
 cli.add_command(check)
 cli.add_command(validate)
+cli.add_command(sensitivity)
 
 
 # ---- what there is ----------------------------------------------------------------------------

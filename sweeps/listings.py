@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pysim.footprint import Curve
     from pysim.negative import Report as NegativeReport
     from pysim.scores import Scoreboard
+    from pysim.sensitivity import Study
     from pysim.validate_kernel import KernelReport
     from pysim.walks import WalkReport
     from pysim.workloads.recovery import Recovery
@@ -248,6 +249,30 @@ def negative(report: NegativeReport, form: str) -> str:
     table = Table(title="faults on cached invalid PTEs (nv_hit), measured and predicted",
                   columns=columns, rows=rows, notes=tuple(notes))
     return render([table], form, {"walks_per_event": rate})
+
+
+def sensitivity(found: Study, form: str) -> str:
+    """Return the ranking as assumed, and what each assumption could do to it."""
+    ranking = Table(
+        title=f"{found.machine}: the ranking as assumed",
+        columns=(*_text("policy"), Column(name="overhead", heading="overhead %", style="share")),
+        notes=tuple(f"{name}: unsafe here, not ranked" for name in found.unsafe),
+        rows=found.ranking)
+    rows = tuple((
+        one.path, one.value, "; ".join(one.alone) or "-", sum(one.among.values()),
+        "; ".join(pair for pair, _ in one.among.most_common(2)) or "-", one.strongest[1],
+        one.strongest[0], one.why) for one in found.assumptions)
+    assumptions = Table(
+        title="each assumed cost, by x0.5 to x2", rows=rows,
+        columns=(*_text("cost"), Column(name="value"), *_text("alone it reverses"),
+                 Column(name="reversals", heading="reversals among others"),
+                 *_text("most often"), Column(name="points", heading="points a doubling"),
+                 *_text("of", "why assumed")),
+        notes=(f"the order of every pair held in {found.held} of {found.settings} settings "
+               f"({found.runs:,} runs)",))
+    if form == "csv":
+        return render([assumptions], form)
+    return render([ranking, assumptions], form)
 
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:
