@@ -185,6 +185,12 @@ def test_what_was_fitted_to_the_curve_is_named_beside_it(p550: footprint.Curve) 
     assert "11 of 11" in said
 
 
+def test_what_a_board_chose_is_named_where_that_board_is_predicted() -> None:
+    for name in ("c910", "sg2042"):
+        assert set(machines.load(name).fitted) == {"walk_overhead_per_level_cycles"}
+    assert not machines.load("u74").fitted
+
+
 def test_a_machine_of_ones_own_is_not_held_against_the_board() -> None:
     mine = machines.loads('name = "p550"\ninherit = "p550"\nl2_hit_cycles = 40', "mine.toml")
     found = footprint.curve(mine, footprints=(256 * KIB,), reads=2000)
