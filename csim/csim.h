@@ -520,6 +520,10 @@ uint64_t csim_logged(const struct csim *sim);
 /* Runs to the end, a verdict, or until *stop (may be NULL) is nonzero. */
 enum csim_status csim_run(struct csim *sim, const volatile int *stop, struct csim_result *result);
 
+/* After csim_run(): one hart's part of the counters; the parts add up, but for those of the whole
+ * run (stack_cache_hits, work_digest, events), which are 0 here. */
+void csim_hart_counters(const struct csim *sim, uint32_t hart, struct csim_counters *counters);
+
 /* Gives all memory back; NULL is fine. */
 void csim_destroy(struct csim *sim);
 

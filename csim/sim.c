@@ -461,6 +461,17 @@ static void add(struct csim_counters *sum, const struct csim_counters *counters)
 #undef X
 }
 
+static uint64_t wall_of(const struct world *world, const struct hart *hart)
+{
+    return (hart->done ? hart->finished_at_cycles : hart->now_cycles) - world->start_cycles;
+}
+
+void csim_hart_counters(const struct csim *sim, uint32_t hart, struct csim_counters *counters)
+{
+    *counters = sim->world.harts[hart].counters;
+    counters->wall_cycles = wall_of(&sim->world, &sim->world.harts[hart]);
+}
+
 static void count(struct csim *sim)
 {
     struct world *world = &sim->world;
@@ -468,10 +479,9 @@ static void count(struct csim *sim)
     memset(sum, 0, sizeof *sum);
     for (uint32_t id = 0; id < world->harts_nr; id++) {
         struct hart *hart = &world->harts[id];
-        uint64_t end = hart->done ? hart->finished_at_cycles : hart->now_cycles;
         check_account(world, hart);
         add(sum, &hart->counters);
-        sum->wall_cycles += end - world->start_cycles;
+        sum->wall_cycles += wall_of(world, hart);
     }
     sum->stack_cache_hits = sim->workload.stack_cache_hits;
     sum->work_digest = sim->workload.digest;

@@ -440,6 +440,25 @@ def last_logged(question: Question, entries_nr: int = 20) -> tuple[Result, list[
         Logged(e.at_cycles, e.hart, names[e.kind], e.va, e.value, e.detail) for e in order]
 
 
+def per_hart(question: Question) -> tuple[Result, list[dict[str, int]]]:
+    """Run one question and return each hart's part of the counters; the parts add up.
+
+    Counters of the whole run (stack_cache_hits, work_digest, events) are 0 in the parts. The result
+    is that of ``simulate``; raises EngineError as it does.
+    """
+    with _created(question) as simulator:
+        result = ffi.new("struct csim_result *")
+        status = lib.csim_run(simulator, ffi.NULL, result)
+        params = ffi.from_buffer("struct csim_params *", question.params)
+        parts = ffi.new("struct csim_counters[]", params.harts)
+        for hart in range(params.harts):
+            lib.csim_hart_counters(simulator, hart, ffi.addressof(parts, hart))
+    if status != lib.CSIM_OK:
+        raise EngineError(f"the run ended with status {status}")
+    return _result(result), [
+        {c.name: int(getattr(part, c.name)) for c in COUNTERS} for part in parts]
+
+
 def items(question: Question) -> bytes:
     """Return the work of a run, drawn and given: struct csim_item by hart, then by place.
 

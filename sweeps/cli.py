@@ -77,7 +77,8 @@ def cli() -> None:
 @click.option("--timeline", type=click.Path(dir_okay=False, writable=True), metavar="OUT.json",
               help="Write what every hart does as a Chrome trace; for short runs.")
 @formatted
-def run(form: str, workload: str, timeline: str | None, **given: Any) -> int:
+@click.option("--per-hart", is_flag=True, help="Also what each hart counted.")
+def run(form: str, workload: str, timeline: str | None, *, per_hart: bool, **given: Any) -> int:
     """Cost of one policy on one machine: counters, and overhead by cause."""
     from pysim import engine
     from pysim.scenario import lower
@@ -92,8 +93,13 @@ def run(form: str, workload: str, timeline: str | None, **given: Any) -> int:
     else:
         result = _timeline(scenario, question, timeline)
     head = {"scenario": json.loads(canonical(scenario)), "verdict": result.verdict}
-    ended = [] if form == "csv" else endings.tables(question, result, scenario.machine.mhz)
-    click.echo(tables.render([*tables.of_run(scenario, result, form), *ended], form, head))
+    shown = tables.of_run(scenario, result, form)
+    if per_hart:
+        each = tables.per_hart(engine.per_hart(question)[1])
+        shown = [each] if form == "csv" else [*shown, each]
+    if form != "csv":
+        shown += endings.tables(question, result, scenario.machine.mhz)
+    click.echo(tables.render(shown, form, head))
     return 0
 
 

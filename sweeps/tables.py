@@ -316,6 +316,16 @@ def _latencies(result: Result, mhz: int) -> Table:
         Column(name="latency", style="text"), Column(name="count"), *quantiles))
 
 
+def per_hart(parts: Sequence[Mapping[str, int]]) -> Table:
+    """Return what each hart counted, one column a hart; counters that are 0 everywhere left out."""
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (name, *(part[name] for part in parts))
+        for name in parts[0] if any(part[name] for part in parts))
+    return Table(title="per hart", rows=rows, columns=(
+        Column(name="counter", style="text"),
+        *(Column(name=f"hart_{hart}", heading=f"hart {hart}") for hart in range(len(parts)))))
+
+
 def _counters(result: Result) -> Table:
     """Return every counter of a run with unit and meaning."""
     from pysim import counters

@@ -70,3 +70,26 @@ def test_run_prints_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(table["title"] == "the last 20 events" for table in tables)
     assert main([*arguments, "--format", "csv"]) == 0
     assert "the run ended" not in capsys.readouterr().out
+
+
+def test_each_harts_counters_add_up() -> None:
+    rows = [item("map", 0, 100, page=1), item("map", 1, 300, page=9), item("flush", 2, 500)]
+    question = ask(rows, policy="preventive-range", harts=3, **IMSIC)
+    result, parts = engine.per_hart(question)
+    assert result == engine.simulate(question)
+    assert len(parts) == 3
+    assert [part["maps"] for part in parts] == [1, 1, 0]
+    whole = {"stack_cache_hits", "work_digest", "events"}
+    for name, value in result.counters.items():
+        assert sum(part[name] for part in parts) == (0 if name in whole else value), name
+
+
+def test_run_shows_what_each_hart_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--policy", "mark-7.2", "--machine", "u74", "--harts", "2", "--workload",
+                 "mixed", "--duration-ms", "0.3", "--per-hart"]
+    assert main([*arguments, "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "counter,hart_0,hart_1"
+    assert any(line.startswith("useful_cycles,") for line in lines)
+    assert main(arguments) == 0
+    assert "per hart" in capsys.readouterr().out
