@@ -24,6 +24,7 @@ import socket
 import sys
 import threading
 import time
+import types
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,6 +129,20 @@ def _same_search_path() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a process started meanwhile not run the main program again to have its names.
+
+    The command line's imports are half of what a short sweep would cost.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 @dataclass(slots=True)
 class _Worker:
     process: ForkServerProcess
@@ -154,7 +169,9 @@ class Processes:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._ask, self._limits),
                                         daemon=True)
-        process.start()
+        at_home = getattr(self._ask, "__module__", "") != "__main__"
+        with _without_main() if at_home else contextlib.nullcontext():
+            process.start()
         theirs.close()
         return _Worker(process, ours, deque())
 

@@ -39,6 +39,8 @@ SHARD_SECONDS_MIN: Final = 0.05
 SHARD_SECONDS_MAX: Final = 1.0
 SHARDS_PER_WORKER: Final = 4
 """A shard is the remaining work divided by this and by the workers, within the two limits above."""
+SHARD_JOBS_MAX: Final = 2000
+"""Even of the shortest jobs: what is under way is held by the driver."""
 CAREFUL_JOBS_MAX: Final = 64
 GRACE_SECONDS: Final = 2.0
 """How long a job that was told to end may take to do so."""
@@ -327,7 +329,8 @@ class Backlog:
         if self._seen_weight > 0:
             rate = self._seen_s / self._seen_weight
             room = self._shard_seconds(rate) - jobs[0].weight * rate
-            while (weight := self._peek()) is not None and room >= weight * rate:
+            while len(jobs) < SHARD_JOBS_MAX and (weight := self._peek()) is not None \
+                    and room >= weight * rate:
                 jobs.append(self._pop())
                 room -= weight * rate
         return Shard(jobs, careful=False)

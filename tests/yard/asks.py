@@ -97,9 +97,9 @@ def fabricate_for_long(asked: Question) -> bytes:
 
 
 def stubborn(asked: Question) -> bytes:
-    """Answer as `fabricate` does, but crash on every question whose key begins with 0 or 1."""
-    if asked.key[0] == "0":
+    """Answer as `fabricate` does, but crash or raise on questions whose key begins so."""
+    if asked.key[0] in "08":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if asked.key[0] == "1":
+    if asked.key[0] in "19":
         raise ValueError("will not")
     return fabricate(asked)
