@@ -25,7 +25,8 @@
 #include "simd.h"
 
 enum { MEMO_MASK = TLB_BATCH_MEMO - 1, LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48,
-       LOG_WAYS_MIN = 9, ORDER_PASS_MIN = 64, ORDER_ABOVE = 16, STAMP_BELOW = 32, NOWHERE = -1 };
+       LOG_WAYS_MIN = 9, ORDER_PASS_MIN = 8, STAMP_PASS_MIN = 64, ORDER_ABOVE = 16,
+       STAMP_BELOW = 32, NOWHERE = -1 };
 
 #define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 #define NO_TAG UINT64_MAX
@@ -585,7 +586,7 @@ static uint32_t in_place(struct tlb_batch *batch, const uint64_t *keys, uint32_t
     else
         misses = in_place_of(batch, keys, n, missed, hits, array->ways, false, is_lru(array),
                              true);
-    if (n >= ORDER_PASS_MIN)
+    if (n >= STAMP_PASS_MIN)
         batch->misses_much = misses * ORDER_ABOVE > n;
     return misses;
 }
@@ -666,7 +667,7 @@ uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
                                      : stamped(batch, keys, n, missed, hits);
     if (n >= ORDER_PASS_MIN && !batch->ordered && misses * ORDER_ABOVE > n)
         put_in_order(batch);
-    else if (n >= ORDER_PASS_MIN && batch->ordered && misses * STAMP_BELOW < n)
+    else if (n >= STAMP_PASS_MIN && batch->ordered && misses * STAMP_BELOW < n)
         give_stamps(batch);
     return misses;
 }
