@@ -55,7 +55,8 @@ def test_help_answers_at_once_and_names_every_command() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert child.returncode == 0
-    for command in ("run", "replay", "sweep", "policies", "machines", "workloads", "validate"):
+    for command in ("run", "replay", "sweep", "schema", "compare", "store", "policies", "machines",
+                    "workloads", "validate"):
         assert f"\n  {command} " in child.stdout
     assert min(taken) < 0.3, taken
 
