@@ -392,6 +392,7 @@ struct csim_params {
     X(remote_fence_targets, "harts", "harts they addressed, the caller included")                  \
     X(remote_user_calls, "calls", "of remote_fence_calls: for user mappings")                      \
     X(remote_user_targets, "harts", "of remote_fence_targets: for user mappings")                  \
+    X(requests_merged, "requests", "SBI fences that one already waiting at the target took along") \
     X(ipis, "IPIs", "inter-processor interrupts sent for fences")                                  \
     X(ipi_delay_cycles, "cycles", "from arrival until the target could take them")                 \
     X(idle_wakes, "wakes", "IPIs that woke an idle hart")                                          \

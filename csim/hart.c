@@ -49,6 +49,9 @@ void hart_create(struct world *world, struct hart *hart, uint32_t id, struct are
 {
     uint32_t room = shootdown_inbox_room(world);
     hart->inbox = arena_take(arena, room, sizeof hart->inbox[0]);
+    hart->inbox_extent = arena_take(arena, room, sizeof hart->inbox_extent[0]);
+    hart->inbox_merged = arena_take(arena, room, sizeof hart->inbox_merged[0]);
+    hart->merged_next = arena_take(arena, room, sizeof hart->merged_next[0]);
     hart->inbox_at_cycles = arena_take(arena, room, sizeof hart->inbox_at_cycles[0]);
     mmu_create(&hart->mmu, arena, &world->params.machine, world->pt.root_ppn, id,
                world->params.workload.seed, &hart->counters);

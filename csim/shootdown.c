@@ -3,8 +3,13 @@
  *
  * Source of the mechanism: OpenSBI 4e79fd7de, lib/sbi/sbi_tlb.c and sbi_ipi.c (windows of 64 hart
  * ids, sequential sends, widening above the range limit, a sender that serves its own queue); linux
- * 6.12, arch/riscv/mm/tlbflush.c, on_each_cpu_mask for S-mode IPIs. Left out: the merging of queued
- * requests and the retry when a queue is full.
+ * 6.12, arch/riscv/mm/tlbflush.c, on_each_cpu_mask for S-mode IPIs.
+ *
+ * A request that arrives where one of the firmware's still waits, and contains it or lies in it,
+ * is merged: one handler and one fence serve both, each sender gets its acknowledgement. OpenSBI
+ * merges when it enqueues, one delivery earlier (sbi_tlb.c, sbi_fifo_inplace_update). A queue has
+ * as many entries as there are harts, and a sender waits for its acknowledgements before it sends
+ * again, so it is never full and nobody retries.
  */
 #include "shootdown.h"
 
@@ -241,11 +246,46 @@ void shootdown_broadcast(struct world *world, struct hart *hart, uint32_t slot,
 
 uint32_t shootdown_inbox_room(const struct world *world) { return world->harts_nr * SHOOTS_MAX; }
 
+/* Whether a fence for `outer` is one for `inner`. */
+static bool contains(const struct world *world, uint32_t outer, uint32_t inner)
+{
+    struct fence_extent a = extent_of(world, &world->shoots[outer]);
+    struct fence_extent b = extent_of(world, &world->shoots[inner]);
+    if (a.by_asid != b.by_asid || (a.by_asid && a.asid != b.asid))
+        return false;
+    if (a.pages == 0 || b.pages == 0)
+        return a.pages == 0;
+    return a.va <= b.va && b.va + ((uint64_t)b.pages << PAGE_SHIFT) <=
+                               a.va + ((uint64_t)a.pages << PAGE_SHIFT);
+}
+
+static bool merge(const struct world *world, struct hart *hart, uint32_t slot)
+{
+    for (uint32_t i = 0; i < hart->inbox_nr; i++) {
+        uint32_t at = (hart->inbox_first + i) % shootdown_inbox_room(world);
+        if (world->shoots[hart->inbox[at]].via != CSIM_VIA_SBI)
+            continue;
+        if (contains(world, slot, hart->inbox_extent[at]))
+            hart->inbox_extent[at] = slot;
+        else if (!contains(world, hart->inbox_extent[at], slot))
+            continue;
+        hart->merged_next[slot] = hart->inbox_merged[at];
+        hart->inbox_merged[at] = slot + 1;
+        hart->counters.requests_merged++;
+        return true;
+    }
+    return false;
+}
+
 void shootdown_arrive(struct world *world, struct hart *hart, uint32_t slot, uint64_t at_cycles)
 {
     assert(hart->inbox_nr < shootdown_inbox_room(world));
+    if (world->shoots[slot].via == CSIM_VIA_SBI && merge(world, hart, slot))
+        return;
     uint32_t at = (hart->inbox_first + hart->inbox_nr++) % shootdown_inbox_room(world);
     hart->inbox[at] = slot;
+    hart->inbox_extent[at] = slot;
+    hart->inbox_merged[at] = 0;
     hart->inbox_at_cycles[at] = at_cycles;
 }
 
@@ -294,6 +334,8 @@ bool shootdown_take(struct world *world, struct hart *hart)
     bool inline_service = false;
     if (!interruptible(world, hart, world->shoots[slot].via, &inline_service))
         return false;
+    uint32_t covers = hart->inbox_extent[hart->inbox_first];
+    uint32_t merged = hart->inbox_merged[hart->inbox_first];
     uint64_t arrived = hart->inbox_at_cycles[hart->inbox_first];
     hart->counters.ipi_delay_cycles += hart->now_cycles > arrived ? hart->now_cycles - arrived : 0;
     hart->inbox_nr--;
@@ -305,6 +347,8 @@ bool shootdown_take(struct world *world, struct hart *hart)
     if (frame == 0)
         return false;
     frame->index = slot;
+    frame->slot = covers;
+    frame->pc = merged;
     frame->inline_service = inline_service;
     frame->interrupt = true;
     frame->from_user = from_user;
@@ -326,6 +370,10 @@ void shootdown_ack(struct world *world, struct hart *hart, struct frame *serve)
     world_log(world, hart, CSIM_LOG_ACK, 0, serve->index / SHOOTS_MAX, 0);
     event_push(&world->events, hart->now_cycles, serve->index / SHOOTS_MAX, EVENT_ACK,
                serve->index);
+    for (uint32_t next = serve->pc; next != 0; next = hart->merged_next[next - 1]) {
+        world_log(world, hart, CSIM_LOG_ACK, 0, (next - 1) / SHOOTS_MAX, 0);
+        event_push(&world->events, hart->now_cycles, (next - 1) / SHOOTS_MAX, EVENT_ACK, next - 1);
+    }
 }
 
 static void leave(struct world *world, struct hart *hart, struct frame *frame)
@@ -339,7 +387,7 @@ static void leave(struct world *world, struct hart *hart, struct frame *frame)
 
 static void serve_firmware(struct world *world, struct hart *hart, struct frame *frame)
 {
-    const struct shoot *shoot = &world->shoots[frame->index];
+    const struct shoot *shoot = &world->shoots[frame->slot];
     enum cause cause = world_cause(frame->origin, CAUSE_VICTIM);
     if (frame->phase == SERVE_ENTER) {
         if (!frame->inline_service)
@@ -348,6 +396,9 @@ static void serve_firmware(struct world *world, struct hart *hart, struct frame 
         return;
     }
     world_log(world, hart, CSIM_LOG_FIRMWARE, shoot->va, frame->index / SHOOTS_MAX, 0);
+    for (uint32_t next = frame->pc; next != 0; next = hart->merged_next[next - 1])
+        world_log(world, hart, CSIM_LOG_FIRMWARE, world->shoots[next - 1].va,
+                  (next - 1) / SHOOTS_MAX, 0);
     uint64_t cycles = fence_execute(world, hart, for_another(world, shoot),
                                     (enum origin)frame->origin);
     world_charge(hart, cause, cycles);

@@ -52,11 +52,12 @@ struct frame {
     bool entering;        /* TRAP, SERVE: not yet past the save, sscratch is not zero */
     bool acked;           /* SERVE */
     bool inline_service;  /* SERVE: by a sender that waits, no trap */
-    uint32_t pc;          /* HANDLER: next op */
+    uint32_t pc;          /* HANDLER: next op; SERVE: first slot merged into it, + 1 */
     uint32_t pages;       /* extent; ACCESS: attempts so far */
     uint32_t index;       /* ITEM: page; SHOOT: next target; SERVE: slot */
     uint32_t scause;
-    uint32_t slot;        /* SHOOT: its own; ITEM: a load of the page is to follow */
+    uint32_t slot;        /* SHOOT: its own; SERVE: whose extent is fenced; ITEM: a load of the
+                           * page is to follow */
     uint64_t va;          /* extent, address, stval */
     uint64_t started_at_cycles;
     uint64_t spent_cycles;    /* ACCESS: by the lookup in flight, nobody has paid yet */
@@ -136,6 +137,9 @@ struct hart {
     struct range known[KNOWN_MAX];  /* areas the reference stream may go to */
     uint32_t known_nr;
     uint32_t *inbox;          /* slots whose IPI has arrived, in order */
+    uint32_t *inbox_extent;   /* slot whose extent covers those merged into the entry */
+    uint32_t *inbox_merged;   /* first slot merged into the entry, + 1 */
+    uint32_t *merged_next;    /* [slot]: the next one of its entry, + 1 */
     uint64_t *inbox_at_cycles;
     uint32_t inbox_first, inbox_nr;
     uint64_t nested_va;       /* arena of nested allocations */

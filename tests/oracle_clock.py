@@ -66,6 +66,17 @@ class Shoot:
 
 
 @dataclass
+class Waiting:
+    """A request at one target, the extent that is fenced for it, and those served with it."""
+
+    at: int
+    shoot: Shoot
+    page: int
+    pages: int
+    merged: list[Shoot] = field(default_factory=list)
+
+
+@dataclass
 class Hart:
     """One hart: its clock, what it has done of its work, and what it holds."""
 
@@ -74,7 +85,7 @@ class Hart:
     useful: int = 0
     tlb: dict[Any, Entry] = field(default_factory=dict)
     again: list[str] = field(default_factory=lambda: ["page"])
-    inbox: list[tuple[int, Shoot]] = field(default_factory=list)
+    inbox: list[Waiting] = field(default_factory=list)
     calling: str = ""               # in firmware: "busy", or "waiting" for acknowledgements
     walking: bool = False
     lost: bool = False              # the walk in flight, to an interrupt
@@ -169,9 +180,25 @@ class World:
             if shoot.pending == 0 and hart.waits_for:
                 hart.next_at = min(hart.next_at, max(at, hart.now))
             return
-        hart.inbox.append((at, shoot))
+        if not self.merge(hart, shoot):
+            hart.inbox.append(Waiting(at, shoot, shoot.page, shoot.pages))
         if hart.waits_for is not None or hart.done_at is not None:
             hart.next_at = min(hart.next_at, max(at, hart.now))
+
+    def merge(self, hart: Hart, shoot: Shoot) -> bool:
+        """A request that covers one not yet taken, or is covered by it, is served with it."""
+        for held in hart.inbox:
+            mine, theirs = ({0} if s.pages == 0 else set(range(s.page, s.page + s.pages))
+                            for s in (shoot, held))
+            inside = held.pages == 0 or (shoot.pages != 0 and mine <= theirs)
+            around = shoot.pages == 0 or (held.pages != 0 and theirs <= mine)
+            if inside or around:
+                held.merged.append(shoot)
+                if around:
+                    held.page, held.pages = shoot.page, shoot.pages
+                self.count["requests_merged"] += 1
+                return True
+        return False
 
     def pause(self, hart: Hart, until: float, cause: str | None) -> Step:
         """One step ends here; requests of others are served before the next one."""
@@ -179,7 +206,7 @@ class World:
         yield max(until, hart.now)
         hart.waits_for = None
         while hart.inbox and hart.calling != "busy":
-            yield from self.serve(hart, *hart.inbox.pop(0))
+            yield from self.serve(hart, hart.inbox.pop(0))
 
     # ---- the life of a hart ----
 
@@ -195,7 +222,7 @@ class World:
             hart.waits_for = None
             yield math.inf
             while hart.inbox:
-                yield from self.serve(hart, *hart.inbox.pop(0))
+                yield from self.serve(hart, hart.inbox.pop(0))
 
     def disturb(self, hart: Hart) -> None:
         self.settle(hart, "base_translation")
@@ -231,7 +258,7 @@ class World:
                 hart.walking, hart.lost = False, True
             self.disturb(hart)
             while hart.inbox:
-                yield from self.serve(hart, *hart.inbox.pop(0))
+                yield from self.serve(hart, hart.inbox.pop(0))
                 self.disturb(hart)
 
     # ---- translation ----
@@ -509,18 +536,19 @@ class World:
             yield from self.pause(hart, until, "initiator_wait")
         hart.calling = ""
 
-    def serve(self, hart: Hart, arrived: int, shoot: Shoot) -> Step:
-        self.count["ipi_delay_cycles"] += hart.now - arrived
+    def serve(self, hart: Hart, what: Waiting) -> Step:
+        self.count["ipi_delay_cycles"] += hart.now - what.at
         before, hart.calling = hart.calling, "busy"
         if hart.walking:
             hart.walking, hart.lost = False, True
         if before != "waiting":
             self.charge(hart, "victim_handler", self.c("sbi_handler"))
         yield hart.now
-        self.count["fences_firmware"] += max(shoot.pages, 1)
+        self.count["fences_firmware"] += max(what.pages, 1)
         self.charge(hart, "victim_handler",
-                    self.fence(hart, shoot.page, shoot.pages, "map"))
-        self.push(hart.now, shoot.sender, ("ack", shoot))
+                    self.fence(hart, what.page, what.pages, "map"))
+        for done in (what.shoot, *reversed(what.merged)):
+            self.push(hart.now, done.sender, ("ack", done))
         hart.calling = before
         yield hart.now
 

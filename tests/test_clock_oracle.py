@@ -97,3 +97,24 @@ def test_the_engine_agrees_with_the_slow_clock(policy: str, harts: int, data: An
         return
     found = {name: result.counters[name] for name in COUNTED}
     assert found == {name: counted[name] for name in COUNTED}
+
+
+@pytest.mark.parametrize("limit", [0, 4096, 8192])
+@pytest.mark.parametrize("handler", [10, 600, 2000])
+def test_requests_that_are_merged_agree_too(limit: int, handler: int) -> None:
+    """Five harts that map at about the same time: requests meet at the fifth, and at each other."""
+    merged = 0
+    for gap in (0, 1, 5, 17, 60):
+        costs = {f"{term}_cycles": 3 + number for number, term in enumerate(TERMS)} | {
+            "sbi_handler_cycles": handler, "sbi_deliver_cycles": 7, "inv_l1": 0,
+            "trap_save_instructions": 2, "sbi_range_limit_bytes": limit}
+        items = [Item("map", hart, 500 + gap * hart, 3 * hart, 1 + hart % 2, signal=hart + 1)
+                 for hart in range(4)]
+        result = engine_says("preventive-range", 5, costs, items)
+        verdict, *_, counted = oracle_clock.predict("preventive-range", 5, USEFUL, costs, items)
+        assert (result.verdict, verdict) == ("ran", "ran")
+        names = (*COUNTED, "requests_merged")
+        assert {name: result.counters[name] for name in names} == {
+            name: counted[name] for name in names}
+        merged += counted["requests_merged"]
+    assert merged > 0 or handler == 10 or limit == 8192

@@ -243,6 +243,33 @@ def test_a_hart_at_a_gate_serves_others_at_once() -> None:
     assert spent(result) == {"handoff_wait_cycles": 100 - 7, "purge_cycles": 3 * 7}
 
 
+BUSY = {"map_kernel": [shootdown(RANGE)], "flush_kernel": [shootdown(ALL, via="sbi")],
+        "ipi": [fence(RANGE)]}
+
+
+@pytest.mark.parametrize(("pages", "want"), [
+    ((1, 1), 0), ((4, 4), 1), ((1, 4), 1), ((4, 1), 1), ((1, -1), 1),
+])
+def test_a_request_inside_one_that_waits_is_served_with_it(
+    pages: tuple[int, int], want: int
+) -> None:
+    """Harts 0 and 1 shoot while hart 2 is in the firmware for hart 3: their two requests wait.
+
+    A page (-1: the very same one) is fenced by address, 4 pages are widened to everything.
+    """
+    first = item("map", 0, 1400, page=5, pages=pages[0])
+    page = 5 if pages[1] == -1 else 9
+    rows = [item("map", 3, 0, page=1), first, item("map", 1, 1401, page=page, pages=abs(pages[1]))]
+    rows.sort(key=lambda row: row["at_cycles"])
+    costs = SBI | {"sbi_handler_cycles": 9000}
+    result = run(rows, policy=Handlers(BUSY), harts=4, **costs)
+    assert result.verdict == "ran"
+    assert result.counters["remote_fence_calls"] == 3
+    assert bool(result.counters["requests_merged"]) == bool(want)
+    served = result.counters["fences_firmware"] + result.counters["requests_merged"]
+    assert served == result.counters["remote_fence_targets"]
+
+
 def test_work_of_the_door_is_what_the_test_believes() -> None:
     """The bare machine and workload draw nothing: no item is added to those given."""
     assert idle_work(10)["maps_per_tcycle"] == 0
