@@ -369,6 +369,7 @@ static uint32_t put_in(struct tlb_array *array, uint32_t slot, uint32_t sector, 
     uint32_t bit = UINT32_C(1) << sector;
     bool was_negative = (array->held[slot] & bit) != 0 && !pte_is_valid(*to);
     *to = pte;
+    array->negatives |= !pte_is_valid(pte);
     array->held[slot] |= (uint8_t)bit;
     array->dropped[slot] &= (uint8_t)~bit;
     array->global[slot] = (uint8_t)((array->global[slot] & ~bit) | (global ? bit : 0));
@@ -477,6 +478,8 @@ void tlb_array_drop_set(struct tlb_array *array, uint64_t vpn, uint8_t cause)
 
 void tlb_array_forget(struct tlb_array *array, uint64_t vpn, uint64_t pages)
 {
+    if (!array->negatives)
+        return;
     for (uint32_t slot = 0; slot < array->sets * array->ways; slot++) {
         if (!is_live(array, slot))
             continue;

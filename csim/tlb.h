@@ -44,6 +44,7 @@ struct tlb_array {
     uint16_t asid;               /* of all tags, unless many_asids */
     bool hashed;                 /* filter and memo are kept: there are many ways */
     bool filled, many_asids;
+    bool negatives;              /* an invalid PTE ever came in */
     uint8_t *causes;             /* per slot and sector: why, where `dropped` */
 
     uint8_t epoch;               /* `held` of another epoch is void: a full fence ended it */
