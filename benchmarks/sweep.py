@@ -5,8 +5,8 @@ real run whose length is chosen so that the engine's C call takes about so many 
 for many replicates. Printed for each way of running it:
 
 * wall efficiency: processor time inside the engine's call / cores / wall time, after start-up;
-* CPU efficiency: the same processor time / all processor time used, daemons included: the figure to
-  judge on a busy machine;
+* CPU efficiency: the same processor time / all that this process and its children used meanwhile,
+  daemons included: the figure to judge on a busy machine;
 * the driver's processor time per run, its peak memory, and the time to the first result.
 
 Alternatives: a bare fork pool (`multiprocessing.Pool`, shards of 50 ms, nothing stored, no crash
@@ -35,6 +35,7 @@ from sweeps.executors.local import Processes, Threads
 from sweeps.executors.shard import Batch, Executor, Job, Stop
 from sweeps.store import Store
 
+LOOK_SECONDS = 1.0
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -71,24 +72,43 @@ def runs(milliseconds: float, seconds: float) -> int:
 
 
 class Clock:
-    """An executor that notes when the first batch came and when the last."""
+    """An executor that notes, from the first batch to the last, time and what was computed."""
 
     def __init__(self, inner: Executor) -> None:
         self._inner = inner
-        self.first = self.last = 0.0
+        self.first = self.last = self.first_cpu = self.last_cpu = self.engine = 0.0
+        self._sum = 0.0
 
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
         """Pass batches on."""
         for batch in self._inner(jobs, stop=stop):
-            self.first = self.first or time.perf_counter()
-            self.last = time.perf_counter()
+            now = time.perf_counter()
+            if not self.first:
+                self.first, self.first_cpu, self.last = now, used(), now
+            else:
+                self._sum += sum(row.cpu_s for row in batch.rows)
+            if now - self.last >= LOOK_SECONDS:   # looking is not free
+                self.last, self.last_cpu, self.engine = now, used(), self._sum
             yield batch
 
 
 def used() -> float:
-    """Return the processor time of this process and of children that ended."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in both)
+    """Return the processor time of this process and everything that came of it and lives."""
+    above: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue   # it ended meanwhile
+            above[int(entry.name)] = int(fields[1])
+            ticks[int(entry.name)] = sum(int(field) for field in fields[11:15])
+    total, ours = 0, {os.getpid()}
+    while ours:
+        total += sum(ticks.get(pid, 0) for pid in ours)
+        ours = {pid for pid, parent in above.items() if parent in ours}
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def swept(name: str, milliseconds: float, seconds: float) -> dict[str, Any]:
@@ -101,20 +121,13 @@ def swept(name: str, milliseconds: float, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fencelab-") as folder:
         planned = run.plan(replicates(one, count), Lowering(), stop=Stop())
         with Store(Path(folder) / "a.db", write=True) as store:
-            began, mine, all_used = time.perf_counter(), time.process_time(), used()
+            began, mine = time.perf_counter(), time.process_time()
             outcome = run.run(planned, store, clock, stop=Stop())
             ended, driver = time.perf_counter(), time.process_time() - mine
-    stop_server()
-    return told(name, milliseconds, count, outcome.cpu_s, clock.last - clock.first,
-                used() - all_used, driver if name != "threads" else driver - outcome.cpu_s,
+    return told(name, milliseconds, count, clock.engine, clock.last - clock.first,
+                clock.last_cpu - clock.first_cpu,
+                driver if name != "threads" else driver - outcome.cpu_s,
                 first=clock.first - began, whole=ended - began)
-
-
-def stop_server() -> None:
-    """End the process that workers are forked from, so that its time counts as a child's."""
-    from multiprocessing import forkserver
-
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def told(name: str, milliseconds: float, count: int, cpu: float, wall: float, all_cpu: float,
@@ -122,7 +135,8 @@ def told(name: str, milliseconds: float, count: int, cpu: float, wall: float, al
     """Return a row of the table."""
     return {"way": name, "ms": milliseconds, "runs": count,
             "wall efficiency": round(cpu / CORES / wall, 3) if wall else None,
-            "CPU efficiency": round(cpu / all_cpu, 3), "driver us/run": round(driver / count * 1e6),
+            "CPU efficiency": round(cpu / all_cpu, 3) if all_cpu > 0 else None,
+            "driver us/run": round(driver / count * 1e6),
             "driver MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "first s": round(first, 2), "whole s": round(whole, 2)}
 
@@ -137,18 +151,21 @@ def pooled(milliseconds: float, seconds: float) -> dict[str, Any]:
     one, lower = scenario(milliseconds), Lowering()
     count = runs(milliseconds, seconds)
     chunk = max(1, int(50 / milliseconds))
-    began, mine, all_used = time.perf_counter(), time.process_time(), used()
+    began, mine, all_used = time.perf_counter(), time.process_time(), 0.0
     first, cpu = 0.0, 0.0
     with multiprocessing.get_context("fork").Pool(CORES) as pool:
         questions = (lower(each) for each in replicates(one, count))
         for _, taken in pool.imap_unordered(_pooled, questions, chunk):
-            first = first or time.perf_counter()
-            cpu += taken
+            if first:
+                cpu += taken
+            else:
+                first, all_used = time.perf_counter(), used()
         ended, driver = time.perf_counter(), time.process_time() - mine
+        all_used = used() - all_used
         pool.close()
         pool.join()
-    return told("bare fork pool", milliseconds, count, cpu, ended - first, used() - all_used,
-                driver, first=first - began, whole=ended - began)
+    return told("bare fork pool", milliseconds, count, cpu, ended - first, all_used, driver,
+                first=first - began, whole=ended - began)
 
 
 def one_task_each(milliseconds: float, seconds: float) -> dict[str, Any]:
@@ -163,7 +180,7 @@ def one_task_each(milliseconds: float, seconds: float) -> dict[str, Any]:
              logging_level="ERROR", runtime_env={"env_vars": {"PYTHONPATH": path}})
     task = ray.remote(num_cpus=1, max_retries=0)(_pooled)
     ray.get([task.remote(lower(one)) for _ in range(CORES)])
-    began, mine, cpu = time.perf_counter(), time.process_time(), 0.0
+    began, mine, cpu, all_used = time.perf_counter(), time.process_time(), 0.0, used()
     flying: list[Any] = []
     for each in replicates(one, count):
         if len(flying) >= 8:
@@ -171,9 +188,10 @@ def one_task_each(milliseconds: float, seconds: float) -> dict[str, Any]:
             cpu += sum(taken for _, taken in ray.get(done))
         flying.append(task.remote(lower(each)))
     cpu += sum(taken for _, taken in ray.get(flying))
-    wall, driver = time.perf_counter() - began, time.process_time() - mine
+    wall, driver, all_used = (time.perf_counter() - began, time.process_time() - mine,
+                              used() - all_used)
     ray.shutdown()
-    return told("ray, a task each", milliseconds, count, cpu, wall, float("inf"), driver, first=0.0,
+    return told("ray, a task each", milliseconds, count, cpu, wall, all_used, driver, first=0.0,
                 whole=wall)
 
 
