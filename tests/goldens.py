@@ -77,6 +77,18 @@ RUNS: Final[dict[str, dict[str, Any]]] = {
         "policy": "vmalloc-fault", "machine": "cva6", "harts": 2,
         "workload": mixed(lazy_purge_mib=0),
     },
+    "mark-7.2-address-spaces": {
+        "policy": "mark-7.2",
+        "machine": {"inherit": "u74", "asid_bits": 4},
+        "harts": 4,
+        "workload": {"inherit": "mmapstress01", "duration_ms": 1, "mm_switches_per_s": 20_000,
+                     "address_spaces": 60, "access_flags_per_s": 20_000,
+                     "user_forks_per_s": 5_000, "user_unmaps_per_s": 20_000},
+    },
+    "preventive-merged": {
+        "policy": "preventive-range", "machine": "sg2042", "harts": 8,
+        "workload": mixed(vmalloc_per_s=1_000_000, lifetime_ms=0.05),
+    },
     "mark-6.12-recorded": {
         "policy": "mark-6.12",
         "machine": "boom-mega",
