@@ -81,6 +81,7 @@ RUNS: Final[dict[str, dict[str, Any]]] = {
         "policy": "mark-7.2",
         "machine": {"inherit": "u74", "asid_bits": 4},
         "harts": 4,
+        "nr_cpus": 4,
         "workload": {"inherit": "mmapstress01", "duration_ms": 1, "mm_switches_per_s": 20_000,
                      "address_spaces": 60, "access_flags_per_s": 20_000,
                      "user_forks_per_s": 5_000, "user_unmaps_per_s": 20_000},
