@@ -60,7 +60,7 @@ bool mark_test(struct mark *mark, uint32_t hart, uint64_t at_cycles, struct mark
 
 /* Clears the own bit: atomically, at once, or by storing back the word of the last test, which
  * others see later and which wipes bits set in between. width 32 reaches the low half of the
- * word only. */
+ * word only. An atomic clear comes when the hart's own stores to the mark have drained. */
 struct mark_cost mark_clear(struct mark *mark, uint32_t hart, bool amo, uint32_t width,
                             uint64_t at_cycles);
 

@@ -1,6 +1,7 @@
 /* A bit per hart: who sees a mark from when, what a clear removes, which lines move. Rows are
  * scripts; a bit that is early or late by one cycle is wrong. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "mark.h"
 #include "rng.h"
@@ -16,6 +17,7 @@ static void open_mark(struct mark *mark, struct arena *arena, uint32_t words, ui
     if (!arena_open(arena, arena->used_bytes))
         abort();
     mark_create(mark, arena, words, HARTS, delay_cycles);
+    mark->stored_back = true;
 }
 
 enum kind { NOTHING, ALL, FIRST_40, OWN, IS, CLEAR, CLEAR_32, PLAIN };
@@ -99,13 +101,17 @@ static const struct {
     {"it does reach hart 64, in the next word", {{ALL, 99, 100, 0}, {CLEAR_32, 64, 200, 0},
                                                  {IS, 64, 201, 0}}},
     {"a plain clear wipes a bit set since the test",
-     {{IS, 0, 100, 0}, {ALL, 9, 110, 0}, {PLAIN, 0, 200, 0}, {IS, 1, 200, 0}, {IS, 1, 900, 0}}},
+     {{IS, 0, 100, 0}, {ALL, 9, 110, 0}, {PLAIN, 0, 200, 0}, {IS, 1, 246, 1}, {IS, 1, 247, 0}}},
+    {"and brings back one cleared since",
+     {{ALL, 9, 10, 0}, {IS, 0, 100, 1}, {CLEAR, 1, 110, 0}, {PLAIN, 0, 120, 0}, {IS, 1, 166, 0},
+      {IS, 1, 167, 1}}},
     {"an atomic one does not",
      {{IS, 0, 100, 0}, {ALL, 9, 110, 0}, {CLEAR, 0, 200, 0}, {IS, 1, 200, 1}}},
     {"a plain clear stores back what it read set",
      {{ALL, 9, 10, 0}, {IS, 0, 100, 1}, {PLAIN, 0, 110, 0}, {IS, 1, 111, 1}, {IS, 0, 111, 0}}},
     {"a plain clear and a bit still on its way",
-     {{IS, 0, 100, 0}, {ALL, 9, 110, 0}, {PLAIN, 0, 156, 0}, {IS, 1, 156, 0}, {IS, 1, 157, 1}}},
+     {{IS, 0, 100, 0}, {ALL, 9, 110, 0}, {PLAIN, 0, 156, 0}, {IS, 1, 156, 0}, {IS, 1, 157, 1},
+      {IS, 1, 203, 0}}},
     {"a plain clear leaves the next word alone",
      {{IS, 0, 100, 0}, {ALL, 9, 110, 0}, {PLAIN, 0, 200, 0}, {IS, 64, 200, 1}}},
     {"a plain clear twice: the second test counts",
@@ -169,77 +175,107 @@ static void check_lines(struct table *table)
     }
 }
 
-/* ---- chance against a naive list of all marks ---- */
+/* ---- chance against memory, replayed from its start ---- */
 
 enum { MARKS = 3000, PEOPLE = 70 };
 
+/* A store to the mark, or an atomic clear; `word` is what a plain clear stored back. */
+struct event {
+    uint64_t at_cycles;
+    uint32_t hart, first_n, width;
+    bool own, amo;
+    bool word[PEOPLE];
+};
+
 struct history {
-    struct { uint64_t at_cycles; uint32_t hart, first_n; bool own; } marks[MARKS];
+    struct event events[MARKS];
     uint32_t nr;
-    bool gone[MARKS][PEOPLE];
+    uint64_t stored_at_cycles[PEOPLE];
     bool read[PEOPLE][PEOPLE];
 };
 
-static bool seen(const struct history *h, uint32_t mark, uint32_t hart, uint64_t at_cycles,
-                 uint32_t delay_cycles)
+/* What an event makes of a bit. */
+static bool applied(const struct event *e, uint32_t hart, bool bit)
 {
-    bool mine = h->marks[mark].hart == hart;
-    bool covers = h->marks[mark].own ? mine : hart < h->marks[mark].first_n;
-    return covers && h->marks[mark].at_cycles + (mine ? 0 : delay_cycles) <= at_cycles;
+    uint32_t first = e->hart / 64 * 64;
+    if (e->amo)
+        return bit && !(e->hart == hart && hart % 64 < e->width);
+    if (e->width != 0)
+        return hart >= first && hart < first + e->width ? e->word[hart] : bit;
+    return bit || (e->own ? e->hart == hart : hart < e->first_n);
 }
 
-static bool naive_bit(const struct history *h, uint32_t hart, uint64_t at_cycles,
+/* Atomic clears reach memory at once, stores after the delay, each kind in the order of time; a
+ * reader's own stores are in front of that. */
+static bool naive_bit(const struct history *h, uint32_t hart, uint32_t reader, uint64_t at_cycles,
                       uint32_t delay_cycles)
 {
-    for (uint32_t i = 0; i < h->nr; i++)
-        if (!h->gone[i][hart] && seen(h, i, hart, at_cycles, delay_cycles))
-            return true;
-    return false;
+    uint32_t store = 0, amo = 0;
+    bool bit = false;
+    for (;;) {
+        while (store < h->nr && h->events[store].amo)
+            store++;
+        while (amo < h->nr && !h->events[amo].amo)
+            amo++;
+        uint64_t drains = store < h->nr ? h->events[store].at_cycles + delay_cycles : UINT64_MAX;
+        uint64_t clears = amo < h->nr ? h->events[amo].at_cycles : UINT64_MAX;
+        uint64_t first = drains <= clears ? drains : clears;
+        if (first > at_cycles)
+            break;
+        bit = applied(&h->events[drains <= clears ? store++ : amo++], hart, bit);
+    }
+    for (; store < h->nr; store++)
+        if (!h->events[store].amo && h->events[store].hart == reader)
+            bit = applied(&h->events[store], hart, bit);
+    return bit;
 }
 
-static void naive_remove(struct history *h, uint32_t hart, uint64_t at_cycles,
-                         uint32_t delay_cycles)
+static void note(struct history *h, struct event event)
 {
-    for (uint32_t i = 0; i < h->nr; i++)
-        h->gone[i][hart] |= seen(h, i, hart, at_cycles, delay_cycles);
+    if (!event.amo)
+        h->stored_at_cycles[event.hart] = event.at_cycles;
+    h->events[h->nr++] = event;
 }
 
-static void naive_clear(struct history *h, uint32_t hart, bool amo, uint32_t width,
-                        uint64_t at_cycles, uint32_t delay_cycles)
+static void chance_clear(struct mark *mark, struct history *h, struct event event,
+                         uint64_t *at_cycles)
 {
-    uint32_t first = hart / 64 * 64;
-    if (hart % 64 < width)
-        naive_remove(h, hart, at_cycles, delay_cycles);
-    for (uint32_t i = first; !amo && i < first + width && i < PEOPLE; i++)
-        if (!h->read[hart][i])
-            naive_remove(h, i, at_cycles, delay_cycles);
+    uint64_t drained = h->stored_at_cycles[event.hart] + mark->visible_after_cycles;
+    if (event.amo && *at_cycles < drained)
+        *at_cycles = drained;           /* as the caller must */
+    event.at_cycles = *at_cycles;
+    memcpy(event.word, h->read[event.hart], sizeof event.word);
+    event.word[event.hart] = false;
+    (void)mark_clear(mark, event.hart, event.amo, event.width, *at_cycles);
+    note(h, event);
 }
 
-static void one_chance(struct mark *mark, struct history *h, uint64_t draw, uint64_t at_cycles,
+static void one_chance(struct mark *mark, struct history *h, uint64_t draw, uint64_t *at_cycles,
                        struct table *table)
 {
-    uint32_t hart = (uint32_t)(draw >> 8) % PEOPLE, delay_cycles = mark->visible_after_cycles;
-    uint32_t first_n = draw >> 40 & 1 ? UINT32_MAX : (uint32_t)(draw >> 20) % PEOPLE;
-    bool own = (draw >> 41 & 3) == 0, amo = (draw >> 43 & 1) != 0;
-    uint32_t width = draw >> 44 & 1 ? 64 : 32;
+    struct event event = {
+        .hart = (uint32_t)(draw >> 8) % PEOPLE,
+        .first_n = draw >> 40 & 1 ? UINT32_MAX : (uint32_t)(draw >> 20) % PEOPLE,
+        .own = (draw >> 41 & 3) == 0,
+    };
     struct mark_cost cost;
     switch (draw % 8) {
     case 0: case 1: case 2: case 3: case 4:
-        (void)mark_store(mark, hart, first_n, own, at_cycles);
-        h->marks[h->nr].at_cycles = at_cycles;
-        h->marks[h->nr].hart = hart;
-        h->marks[h->nr].first_n = first_n;
-        h->marks[h->nr++].own = own;
+        event.at_cycles = *at_cycles;
+        (void)mark_store(mark, event.hart, event.first_n, event.own, *at_cycles);
+        note(h, event);
         return;
     case 5:
-        (void)mark_clear(mark, hart, amo, width, at_cycles);
-        naive_clear(h, hart, amo, width, at_cycles, delay_cycles);
+        event.amo = (draw >> 43 & 1) != 0;
+        event.width = draw >> 44 & 1 ? 64 : 32;
+        chance_clear(mark, h, event, at_cycles);
         return;
     default:
-        table_want(table, "chance", "a bit", mark_test(mark, hart, at_cycles, &cost),
-                   naive_bit(h, hart, at_cycles, delay_cycles));
         for (uint32_t i = 0; i < PEOPLE; i++)
-            h->read[hart][i] = naive_bit(h, i, at_cycles, delay_cycles);
+            h->read[event.hart][i] =
+                naive_bit(h, i, event.hart, *at_cycles, mark->visible_after_cycles);
+        table_want(table, "chance", "a bit", mark_test(mark, event.hart, *at_cycles, &cost),
+                   h->read[event.hart][event.hart]);
     }
 }
 
@@ -257,7 +293,7 @@ static void check_chance(struct table *table, uint32_t delay_cycles, uint64_t ga
     for (uint64_t step = 0; step < MARKS; step++) {
         uint64_t draw = rng_draw(delay_cycles + gap_cycles, RNG_KIND, 0, step);
         at_cycles += rng_mix(draw) % gap_cycles;
-        one_chance(&mark, history, draw, at_cycles, table);
+        one_chance(&mark, history, draw, &at_cycles, table);
     }
     free(history);
     arena_close(&arena);
