@@ -49,10 +49,11 @@ quick: build
 # the ordinary build stays. Python itself is not instrumented, hence the preload; PYTHONMALLOC makes
 # each buffer that crosses the door a block of its own, so that one byte past it is seen. Leaks are
 # off here because CPython keeps what it interned; tests/c looks for them in programs without Python.
-# SIGSEGV stays with Python: tests kill workers with it on purpose. Left out: tests in which no line
-# of the engine runs, and those of tests/c, which are built with sanitizers wherever they run.
+# Left out: tests in which no line of the engine runs, those of tests/c, which are built with
+# sanitizers wherever they run, and the yard's: what kills workers and limits their memory does not
+# go with a shadow memory of terabytes, and asks the engine nothing that the others do not.
 NO_ENGINE = docs test_c.py test_ftrace.py test_litmus.py test_packaging.py test_sheets.py \
-	test_stats.py test_tidy.py yard/test_store.py yard/test_tables.py
+	test_stats.py test_tidy.py yard
 RUN_SAN = PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:handle_segv=0 \
 	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 FENCELAB_EXAMPLES=100 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

@@ -182,7 +182,7 @@ def same_story(seed: int, path: str) -> int:
 @pytest.mark.parametrize("path", paths())
 def test_streams_do_what_steps_do(path: str) -> None:
     batched = [same_story(seed, path) for seed in range(EXAMPLES // 6)]
-    assert sum(count > 0 for count in batched) > len(batched) // 3
+    assert sum(count > 0 for count in batched) > len(batched) // 8
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -637,16 +637,25 @@ def ran(policy: str, machine: str = "xs-kmh", harts: int = 2, **changes: Any) ->
         "policy": policy, "machine": machine, "harts": harts, "workload": workload})))
 
 
-@pytest.mark.parametrize("policy", ["ideal", "vmalloc-fault", "preventive-range", "mark-6.12",
-                                    "mark-barrier", "mark-switch-in"])
-def test_a_recording_runs_to_its_end_with_all_it_recorded(policy: str) -> None:
-    result = ran(policy)
+@pytest.mark.parametrize(("policy", "machine"), [
+    ("ideal", "xs-kmh"), ("vmalloc-fault", "sg2042"), ("preventive-range", "xs-kmh"),
+    ("mark-6.12", "xs-kmh"), ("mark-barrier", "xs-kmh"), ("mark-switch-in", "xs-kmh")])
+def test_a_recording_runs_to_its_end_with_all_it_recorded(policy: str, machine: str) -> None:
+    result = ran(policy, machine)
     assert result.verdict == "ran"
     counters = result.counters
     assert (counters["maps"], counters["map_pages"]) == (236, 944)
     assert (counters["unmaps"], counters["purges"]) == (227, 0)
     assert counters["ambient_faults"] == 0
     assert counters["remote_fence_calls"] == (236 if policy == "preventive-range" else 0)
+
+
+def test_a_handler_in_c_cannot_repair_the_stack_it_needs() -> None:
+    """`vmalloc-fault` in `kstack`: S4, where the core keeps an invalid entry of the new stack."""
+    result = ran("vmalloc-fault")
+    assert result.verdict == "stack overflow"
+    first, end = engine.regions(machines.load("xs-kmh").levels)["vmalloc"]
+    assert first <= result.verdict_va < end
 
 
 @pytest.mark.parametrize("harts", [1, 2, 4])
