@@ -279,18 +279,18 @@ TEXT = ("\n".join(row[1] for row in LINES) + "\n").encode()
 def test_gzip_is_told_by_content_not_by_name(tmp_path: Path) -> None:
     plain, zipped = tmp_path / "plain.gz", tmp_path / "zipped.txt"
     plain.write_bytes(TEXT)
-    zipped.write_bytes(gzip.compress(TEXT))
+    zipped.write_bytes(gzip.compress(TEXT, mtime=0))
     assert ftrace.load(plain).events == ftrace.load(zipped).events
     assert len(ftrace.load(plain).events) == len(LINES)
 
 
 @pytest.mark.parametrize(("content", "reason"), [
     (b"", "the file is empty"),
-    (gzip.compress(b""), "the file is empty"),
+    (gzip.compress(b"", mtime=0), "the file is empty"),
     (b"# tracer: nop\n", "no events, only comments"),
-    (gzip.compress(TEXT)[:-9], "the gzip file is truncated"),
-    (gzip.compress(TEXT)[:40], "the gzip file is truncated"),
-    (gzip.compress(TEXT)[:-8] + b"\0" * 8, "the gzip file is damaged"),
+    (gzip.compress(TEXT, mtime=0)[:-9], "the gzip file is truncated"),
+    (gzip.compress(TEXT, mtime=0)[:40], "the gzip file is truncated"),
+    (gzip.compress(TEXT, mtime=0)[:-8] + b"\0" * 8, "the gzip file is damaged"),
     (b"\x1f\x8b\x08\x00" + b"\xff" * 40, "the gzip file is damaged"),
     (b"\x17\x08\x44tracing6\0", "trace-cmd report"),
     (b"PERFILE2" + b"\0" * 40, "a perf.data file"),
