@@ -104,9 +104,8 @@ def _interruptible(work: Callable[[], int], stop: Stop) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(work)
         try:
-            return under_way.result()
+            return pool.submit(work).result()
         except KeyboardInterrupt:
             stop.set()
             raise

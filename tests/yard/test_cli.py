@@ -29,7 +29,9 @@ lead = { harts = 2 }
 
 
 def start(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-    code = "import sys; from sweeps.cli import main; sys.exit(main())"
+    """Ctrl-C reaches it even where the tests run in the background of a shell, which ignores it."""
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from sweeps.cli import main; sys.exit(main())")
     root = str(Path(__file__).resolve().parents[2])
     command = f"import sys; sys.path.insert(0, {root!r}); {code}" if _in_place() else code
     return subprocess.Popen([sys.executable, "-c", command, *arguments], text=True, cwd=cwd,
