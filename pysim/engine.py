@@ -331,18 +331,24 @@ def _created(question: Question) -> Iterator[Any]:
         lib.csim_destroy(handle[0])
 
 
+def _run(simulator: Any, stop: Stop | None = None) -> Any:
+    """Run a simulator to its end or verdict; return its struct csim_result, which is Python's."""
+    result = ffi.new("struct csim_result *")
+    status = lib.csim_run(simulator, stop.pointer if stop else ffi.NULL, result)
+    if status == lib.CSIM_STOPPED:
+        raise StoppedError("the run was stopped before its end")
+    if status != lib.CSIM_OK:
+        raise EngineError(f"the run ended with status {status}")
+    return result
+
+
 def simulate(question: Question, *, stop: Stop | None = None) -> Result:
     """Run one question to its end or verdict; the C call holds no GIL.
 
     Raises EngineError (a field the engine refused, or no memory) and StoppedError.
     """
     with _created(question) as simulator:
-        result = ffi.new("struct csim_result *")
-        status = lib.csim_run(simulator, stop.pointer if stop else ffi.NULL, result)
-    if status == lib.CSIM_STOPPED:
-        raise StoppedError("the run was stopped before its end")
-    if status != lib.CSIM_OK:
-        raise EngineError(f"the run ended with status {status}")
+        result = _run(simulator, stop)
     return _result(result)
 
 
@@ -353,12 +359,7 @@ def record(question: Question, *, stop: Stop | None = None) -> bytes:
     Raises as ``simulate`` does.
     """
     with _created(question) as simulator:
-        result = ffi.new("struct csim_result *")
-        status = lib.csim_run(simulator, stop.pointer if stop else ffi.NULL, result)
-    if status == lib.CSIM_STOPPED:
-        raise StoppedError("the run was stopped before its end")
-    if status != lib.CSIM_OK:
-        raise EngineError(f"the run ended with status {status}")
+        result = _run(simulator, stop)
     counters = array("Q", bytes(ffi.buffer(ffi.addressof(result, "counters"))))
     histograms = ",".join(
         f'"{name}":{{{_buckets(result.histogram[index])}}}' for name, index in _HISTOGRAMS_SORTED)
@@ -395,6 +396,13 @@ LOG_KINDS: Final = {
     name: text(lib.csim_log_kind_text(number))
     for name, number in _names(lib.csim_log_kind_name).items()
 }
+_LOG_NAMES: Final = tuple(LOG_KINDS)
+
+
+def _logged(entry: Any) -> Logged:
+    """Return a struct csim_log_entry in Python's words."""
+    return Logged(entry.at_cycles, entry.hart, _LOG_NAMES[entry.kind], entry.va, entry.value,
+                  entry.detail)
 
 
 def logged(question: Question, *, entries_max: int = 1_000_000
@@ -404,21 +412,14 @@ def logged(question: Question, *, entries_max: int = 1_000_000
     The result is that of ``simulate``. Raises EngineError as it does, and when the run had more
     than ``entries_max`` entries: a log is whole or none.
     """
-    names = list(LOG_KINDS)
     with _created(question) as simulator:
-        result = ffi.new("struct csim_result *")
         entries = ffi.new("struct csim_log_entry[]", entries_max)
         lib.csim_log(simulator, entries, entries_max)
-        status = lib.csim_run(simulator, ffi.NULL, result)
+        result = _run(simulator)
         number = int(lib.csim_logged(simulator))
-    if status != lib.CSIM_OK:
-        raise EngineError(f"the run ended with status {status}")
     if number > entries_max:
         raise EngineError(f"the run has {number:,} log entries, room was for {entries_max:,}")
-    return _result(result), [
-        Logged(e.at_cycles, e.hart, names[e.kind], e.va, e.value, e.detail)
-        for e in entries[0:number]
-    ]
+    return _result(result), [_logged(entry) for entry in entries[0:number]]
 
 
 def last_logged(question: Question, entries_nr: int = 20) -> tuple[Result, list[Logged]]:
@@ -426,18 +427,13 @@ def last_logged(question: Question, entries_nr: int = 20) -> tuple[Result, list[
 
     The result is that of ``simulate``; raises EngineError as it does.
     """
-    names = list(LOG_KINDS)
     with _created(question) as simulator:
-        result = ffi.new("struct csim_result *")
         entries = ffi.new("struct csim_log_entry[]", entries_nr)
         lib.csim_log_last(simulator, entries, entries_nr)
-        status = lib.csim_run(simulator, ffi.NULL, result)
+        result = _run(simulator)
         number = int(lib.csim_logged(simulator))
-    if status != lib.CSIM_OK:
-        raise EngineError(f"the run ended with status {status}")
     order = (entries[at % entries_nr] for at in range(max(0, number - entries_nr), number))
-    return _result(result), [
-        Logged(e.at_cycles, e.hart, names[e.kind], e.va, e.value, e.detail) for e in order]
+    return _result(result), [_logged(entry) for entry in order]
 
 
 def per_hart(question: Question) -> tuple[Result, list[dict[str, int]]]:
@@ -447,14 +443,11 @@ def per_hart(question: Question) -> tuple[Result, list[dict[str, int]]]:
     is that of ``simulate``; raises EngineError as it does.
     """
     with _created(question) as simulator:
-        result = ffi.new("struct csim_result *")
-        status = lib.csim_run(simulator, ffi.NULL, result)
+        result = _run(simulator)
         params = ffi.from_buffer("struct csim_params *", question.params)
         parts = ffi.new("struct csim_counters[]", params.harts)
         for hart in range(params.harts):
             lib.csim_hart_counters(simulator, hart, ffi.addressof(parts, hart))
-    if status != lib.CSIM_OK:
-        raise EngineError(f"the run ended with status {status}")
     return _result(result), [
         {c.name: int(getattr(part, c.name)) for c in COUNTERS} for part in parts]
 

@@ -23,12 +23,10 @@ from pysim.engine import ITEMS, Logged
 from pysim.litmus import Action, Litmus, Parameters
 from pysim.ops import Program
 from pysim.reference.machine import ACCESS, DRAIN, FIRMWARE, STEP, TAKE, Machine, Rest, Violated
-from pysim.reference.state import State
 
 PAGE = 4096
 FOR_ANOTHER = 4
 LOAD_FAULT, TIMER = 13, 1 << 63 | 5
-SBI, IMSIC, HW = engine.VIA["sbi"], engine.VIA["imsic"], engine.VIA["hw"]
 PROPERTIES = {"oops": {"S2", "S4"}, "livelock": {"S3"}, "stack overflow": {"S4"},
               "stale use": {"S1"}}
 OPS = {number: name for name, number in engine.OPS.items()}
@@ -335,6 +333,3 @@ def with_touch(litmus: Litmus) -> Litmus:
                 told.append(Action("access", litmus.stack, frame=action.frame))
         scripts.append(tuple(told))
     return replace(litmus, scripts=tuple(scripts))
-
-
-__all__ = ["State", "check", "with_touch", "work"]
