@@ -24,7 +24,7 @@ from pysim.check import Checked, Search
 from pysim.errors import InputError
 from pysim.litmus import Litmus, Parameters
 from pysim.ops import Program
-from sweeps.executors.shard import Executor, ExecutorError, Job, Stop, stop_flag
+from sweeps.executors.shard import Executor, Job, Stop, stop_flag
 from sweeps.store import Failure, Provenance, Store
 
 REFUSED: Final = "refused"
@@ -150,20 +150,20 @@ def run(asked: Sequence[Asked], path: Path, executor: Executor) -> Answered:
 
     keys = [one.key for one in asked]
     first = {key: at for at, key in reversed(list(enumerate(keys)))}
-    stop, failed, back = Stop(), [], 0
+    stop, back = Stop(), 0
+    failed: dict[int, Failure] = {}         # by the question, whoever answers first
     with runs.interruptible(stop), Store(path, write=True) as store:
         known = store.known(first)
         jobs = [Job(at, asked[at]) for key, at in sorted(first.items(), key=lambda one: one[1])
                 if key not in known]
         for batch in executor(jobs, stop=stop) if jobs else ():
-            if batch.build_id != engine.BUILD_ID:
-                raise ExecutorError(f"{batch.host} answered with another engine")
+            runs.refuse_another_engine(batch)
             for row in batch.rows:
                 back += 1
                 one = asked[row.index]
                 if row.error:
-                    failed.append(Failure(key=keys[row.index], scenario=one.command,
-                                          error=row.error, reproducer=one.command))
+                    failed[row.index] = Failure(key=keys[row.index], scenario=one.command,
+                                                error=row.error, reproducer=one.command)
                     continue
                 store.put(keys[row.index], row.record, Provenance(
                     versions=runs.versions(), host=batch.host or platform.node(),
@@ -171,7 +171,7 @@ def run(asked: Sequence[Asked], path: Path, executor: Executor) -> Answered:
                     command=one.command))
         verdicts = _stored(store, first)
     return Answered(verdicts=verdicts, computed=back - len(failed), stored=len(known),
-                    failed=tuple(failed), missing=len(jobs) - back)
+                    failed=tuple(failed[at] for at in sorted(failed)), missing=len(jobs) - back)
 
 
 def _stored(store: Store, keys: Iterable[str]) -> dict[str, Verdict]:

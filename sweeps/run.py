@@ -291,12 +291,17 @@ def _weight(scenario: Scenario) -> float:
     return scenario.harts * (float(scenario.workload.duration_ms) or _REPLAY_MS)
 
 
-def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]],
-          watch: Watcher | None) -> list[Failure]:
-    """Put a batch into the store; return its failures."""
+def refuse_another_engine(batch: Batch) -> None:
+    """Raise ExecutorError unless this very engine answered."""
     if batch.build_id != engine.BUILD_ID:
         raise ExecutorError(f"{batch.host} answered with engine {batch.build_id[:12]}, this is "
                             f"{engine.BUILD_ID[:12]}: install the same build there")
+
+
+def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]],
+          watch: Watcher | None) -> list[Failure]:
+    """Put a batch into the store; return its failures."""
+    refuse_another_engine(batch)
     failures = []
     for row in batch.rows:
         key, (scenario, replicate) = planned.keys[row.index], planned.place(row.index)
