@@ -44,8 +44,7 @@ static bool is_fault(const struct frame *trap, uint32_t scause)
 
 static bool page_fault(const struct frame *trap)
 {
-    return is_fault(trap, RV_CAUSE_FETCH_PAGE) || is_fault(trap, RV_CAUSE_LOAD_PAGE) ||
-           is_fault(trap, RV_CAUSE_STORE_PAGE);
+    return trap != 0 && !trap->interrupt && rv_is_page_fault(trap->scause);
 }
 
 /* Kernel mappings concern all that are online, an address space the harts it ran on. */

@@ -62,6 +62,13 @@ enum {
     RV_CAUSE_STORE_PAGE = 15
 };
 
+/* Of an exception: an interrupt's code means something else. */
+static inline int rv_is_page_fault(uint32_t scause)
+{
+    return scause == RV_CAUSE_FETCH_PAGE || scause == RV_CAUSE_LOAD_PAGE ||
+           scause == RV_CAUSE_STORE_PAGE;
+}
+
 /* Bits of a virtual address below va.vpn[level]: what one leaf of that level spans. */
 static inline uint32_t rv_span_shift(uint32_t level)
 {

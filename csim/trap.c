@@ -127,9 +127,8 @@ static void leave(const struct world *world, struct hart *hart, const struct fra
 /* Whether the C handler is the policy's: a page fault on a kernel address. */
 static bool is_kernel_fault(const struct frame *frame)
 {
-    bool page_fault = frame->scause == RV_CAUSE_FETCH_PAGE ||
-                      frame->scause == RV_CAUSE_LOAD_PAGE || frame->scause == RV_CAUSE_STORE_PAGE;
-    return page_fault && !frame->interrupt && !frame->from_user && (int64_t)frame->va < 0;
+    return rv_is_page_fault(frame->scause) && !frame->interrupt && !frame->from_user &&
+           (int64_t)frame->va < 0;
 }
 
 static void handle_fault(struct world *world, struct hart *hart, struct frame *frame)

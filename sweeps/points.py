@@ -247,6 +247,13 @@ class Cells:
                 yield tuple(rows)
 
 
+def _from_start(index: int, length: int) -> int:
+    """Return an index counted from the start; a negative one counts from the end."""
+    if not -length <= index < length:
+        raise IndexError(index)
+    return index % length
+
+
 class Points(Sequence[Point]):
     """The replicates of every cell, cell by cell; ``replicates`` is one number or one a cell."""
 
@@ -283,10 +290,7 @@ class Points(Sequence[Point]):
     def __getitem__(self, index: int | slice) -> Point | list[Point]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+        index = _from_start(index, len(self))
         cell, _ = self.place(index)
         return Point(coordinates=self.cells.coordinates(cell), scenario=self.scenario(index))
 
@@ -323,8 +327,5 @@ class Scenarios(Sequence[Scenario]):
     def __getitem__(self, index: int | slice) -> Scenario | list[Scenario]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+        index = _from_start(index, len(self))
         return self._points.scenario(index)
