@@ -19,6 +19,7 @@ import pytest
 
 from pysim import engine, scenario
 
+pytestmark = pytest.mark.slow  # compiles the engine
 PROGRAMS = sorted((Path(__file__).parent / "c").glob("*.c"))
 FLAGS = ["-std=c11", "-O1", "-g", "-UNDEBUG", "-Icsim", "-Itests/c"]
 WARNINGS = shlex.split("-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum -Werror")

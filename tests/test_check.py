@@ -236,6 +236,7 @@ def test_no_written_timeline_is_left_over():
     assert {path.stem for path in timelines.FOLDER.glob("*")} == set(timelines.CHECKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [PSO, SC, Parameters(tlb="single"), Parameters(via="sbi")])
 def test_every_refutation_can_be_told(parameters):
     for policy in policies.POLICIES:

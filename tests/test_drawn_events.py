@@ -31,6 +31,7 @@ def kinds(items: Any) -> Counter[str]:
 OBJECTS = [rate for rate in drawn.RATES if not rate.startswith(("user", "mm", "file", "access"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "harts", "rates"), [
     *((seed, 1 + seed % 5, [OBJECTS[seed % 6], OBJECTS[(seed + 1 + seed // 6) % 6]])
       for seed in range(12)), (99, 3, OBJECTS)])

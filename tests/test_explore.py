@@ -228,6 +228,7 @@ def test_search_stops_when_asked():
     assert (found.verdict, found.limit) == ("unknown", "interrupted")
 
 
+@pytest.mark.slow
 def test_a_weaker_order_never_verifies_what_a_stronger_one_refutes():
     for policy in policies.POLICIES:
         if policy.name == "ideal":

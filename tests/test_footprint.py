@@ -107,6 +107,7 @@ def small(**changes: int) -> dict[str, Any]:
         cache_llc_bytes=64 * KIB, cache_llc_ways=16) | changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize("changes", [{}, {"pte_via": 1}, {"cache_llc_bytes": 0},
                                      {"cache_l2_bytes": 0}])
@@ -151,6 +152,7 @@ def p550() -> footprint.Curve:
     return footprint.curve(machines.load("p550"))
 
 
+@pytest.mark.slow
 def test_p550_has_its_first_knee_where_its_first_level_ends(p550: footprint.Curve) -> None:
     assert p550.reach("l1_misses") == 128 * KIB
     steps = {b.footprint_bytes: b.translation_ns - a.translation_ns
@@ -159,6 +161,7 @@ def test_p550_has_its_first_knee_where_its_first_level_ends(p550: footprint.Curv
     assert p550.reach("walks") == 2 * MIB
 
 
+@pytest.mark.slow
 def test_p550_is_within_tolerance_of_every_measured_point(p550: footprint.Curve) -> None:
     assert len(p550.points) == p550.agreed == 11
     for point in p550.points:
@@ -177,6 +180,7 @@ def test_the_measured_column_is_that_of_the_fact_sheet(shared: Path) -> None:
     assert rows == {size: float(ns) for size, ns in footprint.MEASURED["p550"].items()}
 
 
+@pytest.mark.slow
 def test_what_was_fitted_to_the_curve_is_named_beside_it(p550: footprint.Curve) -> None:
     assert set(p550.machine.fitted) == {"l2.base.sets", "l2.base.ways", "l2_hit_cycles"}
     said = "\n".join(footprint.notes(p550))
@@ -241,6 +245,7 @@ def test_the_command_prints_a_row_per_footprint_for_programs(
     assert rows[-1]["translation_ns"] > rows[3]["translation_ns"] > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["curve.png", "curve.svg"])
 def test_the_command_draws(name: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -326,6 +326,7 @@ def test_the_package_holds_the_recording_of_the_examples() -> None:
     assert "riscv-6.12-mark-smp2-forkburst" in ftrace.packaged()
 
 
+@pytest.mark.slow
 def test_recorded_traces_load_with_the_counts_of_a_plain_search(shared: Path) -> None:
     files = sorted((shared / "data" / "kernel" / "traces").glob("*.ftrace.txt.gz"))
     assert files

@@ -272,6 +272,7 @@ def test_a_machine_survives_its_own_json(name: str) -> None:
 COUNTS = [path for path in machines.load("rocket").flat() if path.endswith("_cycles")]
 
 
+@pytest.mark.slow
 @given(changes=st.dictionaries(st.sampled_from(COUNTS), st.integers(0, 2**32 - 1)),
        preset=st.sampled_from(machines.PRESETS))
 def test_an_override_moves_its_fields_and_no_other(changes: dict[str, int], preset: str) -> None:

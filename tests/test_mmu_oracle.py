@@ -211,7 +211,7 @@ def program(levels, seed, length):
     return steps
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(machine=machines(), seed=st.integers(0, 2**64 - 1), hart=st.integers(0, 9))
 def test_random_programs_on_random_machines_match_the_oracle(machine, seed, hart):

@@ -179,6 +179,7 @@ def same_story(seed: int, path: str) -> int:
     return hands[0].batched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", paths())
 def test_streams_do_what_steps_do(path: str) -> None:
     batched = [same_story(seed, path) for seed in range(EXAMPLES // 6)]

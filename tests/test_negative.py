@@ -131,6 +131,7 @@ def report(shared: Path) -> negative.Report:
     return negative.validate(shared / "data" / "kernel")
 
 
+@pytest.mark.slow
 def test_what_is_promised_holds(report: negative.Report) -> None:
     assert report.ok
     promised = {(row.mode, row.workload) for row in report.rows if row.holds}
@@ -138,6 +139,7 @@ def test_what_is_promised_holds(report: negative.Report) -> None:
     assert all(row.holds for row in report.rows if row.mode == "neg1")
 
 
+@pytest.mark.slow
 def test_geometry_is_within_a_factor_2_of_every_repetition(report: negative.Report) -> None:
     rows = [row for row in report.rows if row.mode == "neg2"
             and row.workload in ("tv_vmram", "tv_fix1", "tv_pcpu")]
@@ -148,6 +150,7 @@ def test_geometry_is_within_a_factor_2_of_every_repetition(report: negative.Repo
             assert count / 2 <= row.predicted <= count * 2, row
 
 
+@pytest.mark.slow
 def test_traced_workloads_come_out_in_the_measured_order(report: negative.Report) -> None:
     orders = {(order.mode, order.harts): order for order in report.orders}
     assert orders["neg2", 1].wrong == ()
@@ -156,6 +159,7 @@ def test_traced_workloads_come_out_in_the_measured_order(report: negative.Report
     assert report.walks_per_event == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_walk_rate_beside_the_rows(
     shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

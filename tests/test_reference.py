@@ -13,7 +13,7 @@ from pysim import litmus, ops, policies, reference
 from pysim.errors import InputError
 from pysim.litmus import Parameters
 
-pytestmark = pytest.mark.slow  # the reference explores slowly, to be read
+pytestmark = pytest.mark.soak  # the reference explores slowly, to be read
 SIX = ("map1", "map2", "remap", "wild", "kstack", "nl")
 
 # Known verdicts of an independent search (spec-maximal machine, stores drain in any order): a

@@ -227,7 +227,7 @@ def test_the_packaged_recording_obeys_the_laws(harts: int) -> None:
     assert made.counts["map"] == 236
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("harts", [1, 2, 3, 4, 8])
 def test_every_recording_obeys_the_laws(shared: Path, harts: int) -> None:
     for rec in every_recording(shared):
@@ -240,7 +240,7 @@ def test_no_recorded_kernel_reuses_an_unpurged_address(shared: Path) -> None:
         assert not [what for what in rec.findings if "missing" in what or "not purged" in what]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("levels", [3, 4, 5])
 def test_addresses_lie_in_the_layout_of_the_mode(shared: Path, levels: int) -> None:
     regions = engine.regions(levels)
@@ -288,6 +288,7 @@ def any_recording(draw: st.DrawFn) -> recovery.Recovery:
     return of_text(*lines)
 
 
+@pytest.mark.slow
 @given(any_recording(), st.integers(1, 4), st.sampled_from((Fraction(1), Fraction(3, 7))))
 def test_any_recording_obeys_the_laws(
     rec: recovery.Recovery, harts: int, factor: Fraction
@@ -298,6 +299,7 @@ def test_any_recording_obeys_the_laws(
 # ---- the same bytes -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_bytes_in_another_process_with_another_hash_seed() -> None:
     made = replay.build(replay.recovered(PACKAGED), settings(2))
     here = hashlib.sha256(made.items + made.gates).hexdigest()

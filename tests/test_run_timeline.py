@@ -82,6 +82,7 @@ def test_a_shootdown_is_a_slice_here_and_a_fence_there() -> None:
     assert (1, f"sfence.vma {address(1):#x} (firmware)") in names
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_trace_and_prints_the_same_table(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sweeps.cli", "run", "--policy", "mark-7.2", "--machine",
                "u74", "--workload", "fork", "--duration-ms", "1"]

@@ -67,7 +67,7 @@ def test_every_policy_on_every_machine_is_accounted_for(policy: str, machine: st
 
 
 @pytest.mark.parametrize("workload", [
-    pytest.param(name, marks=pytest.mark.slow if workloads.load(name).kind == "replay" else ())
+    pytest.param(name, marks=pytest.mark.soak if workloads.load(name).kind == "replay" else ())
     for name in workloads.WORKLOADS
 ])
 def test_the_work_is_the_same_for_every_policy(workload: str) -> None:

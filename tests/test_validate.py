@@ -37,6 +37,7 @@ def test_an_unknown_group_is_refused() -> None:
         validate.validate(only="gain")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [name for name in validate.GROUPS if name != "kernels"])
 def test_every_row_has_a_source_and_says_what_went_in(group: str) -> None:
     for row in board(group).values():
@@ -116,6 +117,7 @@ def test_a_gain_passes_inside_a_narrow_range(
     assert bool(row.reason) == (outcome == "fail")
 
 
+@pytest.mark.slow
 def test_dearer_fences_save_more() -> None:
     for row in board("gains").values():
         low, rest = row.predicted.split(" .. ")
@@ -142,6 +144,7 @@ def test_without_counts_the_kernels_are_not_scored(monkeypatch: pytest.MonkeyPat
     assert "FENCELAB_SHARED" in rows[0].reason
 
 
+@pytest.mark.slow
 def test_a_kernel_row_with_one_wrong_count_fails_and_names_it(shared: Any) -> None:
     def one_off(question: Question) -> Result:
         result = engine.simulate(question)

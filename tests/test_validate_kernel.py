@@ -370,6 +370,7 @@ def test_a_broken_event_log_is_refused_by_line(tmp_path: Path, text: str, where:
         list(kernel_counts.read_events(path))
 
 
+@pytest.mark.slow
 def test_event_logs_and_recordings_of_one_run_tell_of_the_same_areas(shared: Path) -> None:
     traces = shared / "data" / "kernel" / "traces"
     compared = 0
@@ -520,14 +521,14 @@ def test_the_wrong_policy_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     assert off["rf_kern"] >= 30
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_engine_agrees_with_every_scorable_row(shared: Path) -> None:
     report = vk.validate_kernel(shared / "data" / "kernel")
     assert not [row for row in report.rows if row.outcome == "differs"]
     assert sum(row.outcome == "equal" for row in report.rows) >= 1500
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_naive_count_agrees_with_every_scorable_row(shared: Path) -> None:
     report = vk.validate_kernel(shared / "data" / "kernel", simulate=naive)
     assert not [row for row in report.rows if row.outcome == "differs"]

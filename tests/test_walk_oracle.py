@@ -84,6 +84,7 @@ def disagreements(path: Path) -> tuple[int, list[int]]:
     return cases, wrong
 
 
+@pytest.mark.slow
 def test_the_oracle_agrees_with_spike(shared: Path) -> None:
     cases, wrong = disagreements(shared / "data" / "golden" / "walk_golden.jsonl.gz")
     assert cases == 36_000 - 506  # those are bare, or of M-mode
@@ -205,6 +206,7 @@ def assert_agreement(chains: list[Chain]) -> list[oracle.Walked]:
     return expected
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_the_engine_agrees_with_the_manual(data: st.DataObject) -> None:
@@ -213,6 +215,7 @@ def test_the_engine_agrees_with_the_manual(data: st.DataObject) -> None:
     event(f"step {walked.step}")
 
 
+@pytest.mark.slow
 def test_the_engine_agrees_with_the_manual_in_bulk() -> None:
     """The same chains by the thousand, in one call; each way to end comes at least 20 times."""
     random = Random(1)

@@ -94,6 +94,7 @@ def test_the_readme_shows_the_scoreboards_summary(root):
     assert "kernels" in reference_tables.SCORES.search(readme)[0]
 
 
+@pytest.mark.slow
 def test_the_committed_scoreboard_is_what_validate_prints(shared, root):
     page = (root / "docs" / "tables" / "validate.md").read_text()
     assert page == score_pages.page(validate.validate()), "run `make tables`"

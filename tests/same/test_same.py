@@ -51,6 +51,7 @@ def test_asked_again(records: list[tuple[str, bytes]]) -> None:
     assert [(q.key, engine.simulate(q).record()) for q in questions()] == records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4294967295"])
 def test_in_another_process(records: list[tuple[str, bytes]], root: Path, hash_seed: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], input=json.dumps(ASKED), text=True,

@@ -195,6 +195,7 @@ def test_one_thing_is_shown_in_every_format(
             assert json.loads(child.stdout)["tables"][0]["title"] == arguments[1]
 
 
+@pytest.mark.slow
 def test_walks_are_validated(shared: Path) -> None:
     golden = shared / "data" / "golden" / "walk_golden.jsonl.gz"
     child = fencelab("validate", "walk", str(golden), "--format", "json")

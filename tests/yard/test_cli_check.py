@@ -62,6 +62,7 @@ def test_exit_status_says_the_verdict(arguments, status):
         assert len(child.stderr.splitlines()) <= 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_long_search():
     child = start("check", "mark-barrier", "--scenario", "map4", "--harts", "6",
                   "--max-memory", "700M")
@@ -81,6 +82,7 @@ def test_counterexample_that_does_not_replay_exits_with_5(monkeypatch, capsys):
     assert "internal error" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_all_prints_every_policy_and_scenario():
     rows = checked("--all", status=0).splitlines()
     cells = {row.split()[0]: row.split()[1:] for row in rows[3:-1]}

@@ -56,6 +56,7 @@ def test_a_run_prints_every_counter_with_unit_and_meaning() -> None:
     assert values["useful_cycles"] > 0
 
 
+@pytest.mark.slow
 def test_a_runs_causes_add_up_to_its_overhead() -> None:
     document = json.loads(done(fencelab(*RUN, "--format", "json")))
     assert document["verdict"] == "ran"
@@ -69,6 +70,7 @@ def test_a_runs_causes_add_up_to_its_overhead() -> None:
     assert {row["latency"] for row in latencies} == set(engine.HISTOGRAMS)
 
 
+@pytest.mark.slow
 def test_equal_runs_print_equal_text_and_another_seed_another() -> None:
     first, second = done(fencelab(*RUN)), done(fencelab(*RUN))
     assert first == second
@@ -81,13 +83,14 @@ def test_equal_runs_print_equal_text_and_another_seed_another() -> None:
 EXECUTORS = [
     pytest.param(("--executor", "processes", "--workers", "3"), id="processes"),
     pytest.param(("--executor", "threads", "--workers", "8"), id="threads"),
-    pytest.param(("--executor", "ray", "--address", "local", "--workers", "2"), id="ray", marks=[
-        pytest.mark.slow, pytest.mark.skipif(
-            importlib.util.find_spec("ray") is None,
-            reason="RAY IS NOT INSTALLED: the ray executor is not tested")]),
+    pytest.param(("--executor", "ray", "--address", "local", "--workers", "2"), id="ray",
+                 marks=pytest.mark.skipif(
+                     importlib.util.find_spec("ray") is None,
+                     reason="RAY IS NOT INSTALLED: the ray executor is not tested")),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", EXECUTORS)
 def test_every_executor_gives_equal_records_and_equal_text(
     options: tuple[str, ...], tmp_path: Path
@@ -102,6 +105,7 @@ def test_every_executor_gives_equal_records_and_equal_text(
     assert len(records(tmp_path / "other.db")) == 8
 
 
+@pytest.mark.slow
 def test_a_second_sweep_computes_nothing_and_more_seeds_only_the_new_ones(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(SWEEP)
     first = done(fencelab("sweep", "q.toml", cwd=tmp_path))
@@ -112,6 +116,7 @@ def test_a_second_sweep_computes_nothing_and_more_seeds_only_the_new_ones(tmp_pa
     assert more.stderr.splitlines()[-1] == "4 computed, 8 stored in fencelab.db"
 
 
+@pytest.mark.slow
 def test_a_sweep_in_every_format(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(SWEEP)
     plain = done(fencelab("sweep", "q.toml", cwd=tmp_path))
@@ -138,6 +143,7 @@ def test_preventive_range_costs_more_remote_fences_than_a_mark(tmp_path: Path) -
     assert float(at["preventive-range", "2"]["difference"]) == 0
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_a_sweep_costs_only_what_was_not_stored(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(SWEEP.replace("seeds = 2", "seeds = 40"))
     child = start("sweep", "q.toml", cwd=tmp_path)
@@ -163,6 +169,7 @@ def _kept(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_an_unsafe_policy_is_no_number(tmp_path: Path) -> None:
     """Without a fence and without a handler, a core that caches invalid entries faults for good."""
     text = SWEEP.replace('"mark-7.2"', '"none"').replace('"sg2042"', '"xs-kmh"').replace(
@@ -185,6 +192,7 @@ def replayed(*options: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_a_replay_says_what_it_read_and_tables_every_policy() -> None:
     about, table = replayed()["tables"]
     read = {row["what"]: row["value"] for row in about["rows"]}
@@ -197,6 +205,7 @@ def test_a_replay_says_what_it_read_and_tables_every_policy() -> None:
         policy.name for policy in policies.POLICIES if policy not in BROKEN]
 
 
+@pytest.mark.slow
 def test_a_replay_of_some_policies_on_another_machine() -> None:
     _, table = replayed("--policy", "mark-7.2", "--policy", "preventive-range", "--machine",
                         "rocket", "--harts", "8")["tables"]
@@ -204,6 +213,7 @@ def test_a_replay_of_some_policies_on_another_machine() -> None:
     assert [row["policy"] for row in table["rows"]] == ["mark-7.2", "preventive-range"]
 
 
+@pytest.mark.slow
 def test_broken_lines_of_a_recording_are_told_with_their_numbers(tmp_path: Path) -> None:
     lines = ["# tracer: nop"]
     for number in range(4):

@@ -170,6 +170,7 @@ def test_a_job_is_blamed_for_so_many_deaths_and_no_fewer(deaths: int) -> None:
 # ---- limits -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Processes, Threads])
 def test_a_job_past_its_time_is_named_and_costs_nothing_else(make: Callable[..., Executor]) -> None:
     """One listens and is ended, one does not and is given up with its worker."""

@@ -79,6 +79,7 @@ def fencelab(*words: str, **named: object) -> subprocess.CompletedProcess[str]:
                           capture_output=True, check=False, timeout=300, **named)  # type: ignore
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_table_however_it_was_computed(tmp_path: Path) -> None:
     common = ("--scenario", "kstack", "--machine", "spec,u74", "--format", "json")
     here = fencelab(*common)

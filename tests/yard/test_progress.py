@@ -53,6 +53,7 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_a_live_table_is_redrawn_with_means_that_settle(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(SWEEP)
     shown = on_a_terminal(tmp_path, "sweep", "q.toml", "--live")

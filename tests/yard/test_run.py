@@ -102,6 +102,7 @@ def test_every_executor_stores_the_same_bytes(tmp_path: Path, make: Callable[[],
     assert records(tmp_path / "a.db") == wanted()
 
 
+@pytest.mark.slow
 def test_another_process_asks_the_same_questions(tmp_path: Path) -> None:
     child = drive(tmp_path / "a.db", "fabricate")
     out, _ = child.communicate()
@@ -125,6 +126,7 @@ def test_a_second_run_computes_nothing_and_says_so(
     assert records(tmp_path / "a.db") == before
 
 
+@pytest.mark.slow
 def test_kill_9_costs_only_what_was_not_committed(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     child = drive(path, "fabricate_slowly")
@@ -149,6 +151,7 @@ def _safely(path: Path) -> dict[str, bytes]:
         return {}
 
 
+@pytest.mark.slow
 def test_ctrl_c_drains_says_how_to_go_on_and_resumes(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     child = drive(path, "fabricate_slowly")
@@ -167,6 +170,7 @@ def test_ctrl_c_drains_says_how_to_go_on_and_resumes(tmp_path: Path) -> None:
     assert records(path) == wanted()
 
 
+@pytest.mark.slow
 def test_crashes_and_exceptions_are_kept_apart_and_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,6 +231,7 @@ def test_the_answer_of_another_engine_is_refused(tmp_path: Path) -> None:
     assert records(tmp_path / "a.db") == {}
 
 
+@pytest.mark.slow
 def test_provenance_is_beside_the_record(tmp_path: Path) -> None:
     go(tmp_path / "a.db", Threads(1, asks.fabricate_slowly))
     database = sqlite3.connect(tmp_path / "a.db")
@@ -269,6 +274,7 @@ def test_nothing_measured_is_a_status_of_its_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_at_once_and_keeps_what_came(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     child = drive(path, "fabricate_for_long")
