@@ -11,8 +11,8 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum -Werror
 SANITIZE = -fsanitize=address,undefined,bounds-strict,float-cast-overflow \
 	-fno-sanitize-recover=all -fno-omit-frame-pointer -g
 SAN = build/san
-# Every CPython newer than 3.11 that answers: the one abi3 wheel must import there.
-NEWER ?= python3.12 python3.13 python3.14
+# Every CPython newer than 3.11 that answers, pyenv's too: the one abi3 wheel must import there.
+NEWER ?= python3.12 python3.13 python3.14 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3)
 
 .PHONY: all build lint warnings test quick san wheel tables quickstart sweeps goldens clean
 

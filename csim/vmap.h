@@ -8,7 +8,8 @@
 
 #include "arena.h"
 
-enum { VMAP_POOL_PAGES = 256, VMAP_NONE = UINT32_MAX };
+enum { VMAP_POOL_PAGES = 256 };
+#define VMAP_NONE UINT32_MAX /* no area: an enumerator is an int */
 
 struct vmap_area {
     uint64_t page;            /* first page, counted from the start of the area */
