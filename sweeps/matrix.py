@@ -158,6 +158,8 @@ def run(asked: Sequence[Asked], path: Path, executor: Executor) -> Answered:
                 if key not in known]
         for batch in executor(jobs, stop=stop) if jobs else ():
             runs.refuse_another_engine(batch)
+            if not batch.rows:
+                store.flush()
             for row in batch.rows:
                 back += 1
                 one = asked[row.index]

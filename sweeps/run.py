@@ -203,6 +203,8 @@ def run(planned: Plan, store: Store, executor: Executor, *, stop: Stop,
     with Bar("running", len(jobs), stored=len(known), watch=watch) as bar:
         for batch in executor(jobs, stop=stop) if len(jobs) else ():
             failures = _keep(batch, planned, store, twins, watch)
+            if not batch.rows:
+                store.flush()   # a long run must not hold back what came before it
             failed += failures
             back += len(batch.rows)
             cpu_s += sum(row.cpu_s for row in batch.rows)

@@ -186,7 +186,10 @@ class Processes:
                 self._employ(crew, backlog, stop)
                 busy = {worker.pipe: worker for worker in crew if worker.shards}
                 alone = len(crew) < min(self.workers, len(jobs)) and backlog
-                for ready in wait(list(busy), timeout=HIRE_SECONDS if alone else POLL_SECONDS):
+                heard = wait(list(busy), timeout=HIRE_SECONDS if alone else POLL_SECONDS)
+                if not heard:
+                    yield Batch(engine.BUILD_ID, socket.gethostname(), ())
+                for ready in heard:
                     worker = busy[ready]  # type: ignore[index]
                     yield from self._listen(worker, crew, backlog)
         finally:
@@ -321,11 +324,13 @@ class Threads:
         host, serving = socket.gethostname(), len(crew)
         try:
             while serving and stop.level < 2:
-                with contextlib.suppress(queue.Empty):
+                try:
                     rows = done.get(timeout=POLL_SECONDS)
-                    if rows is None:
-                        serving -= 1
-                    else:
-                        yield Batch(engine.BUILD_ID, host, rows)
+                except queue.Empty:
+                    rows = ()
+                if rows is None:
+                    serving -= 1
+                else:
+                    yield Batch(engine.BUILD_ID, host, rows)
         finally:
             left.set()

@@ -247,6 +247,8 @@ class Ray:
                 break
             ready, _ = ray.wait(list(flying), num_returns=1, timeout=POLL_SECONDS,
                                 fetch_local=False)
+            if not ready:
+                yield Batch(engine.BUILD_ID, socket.gethostname(), ())
             for flight in ready:
                 yield from self._listen(ray, flight, flying, backlog, streams=streams)
 

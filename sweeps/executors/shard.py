@@ -97,7 +97,10 @@ class Batch:
 
 
 class Executor(Protocol):
-    """Answers jobs in any order; every job comes back exactly once unless ``stop`` is set."""
+    """Answers jobs in any order; every job comes back exactly once unless ``stop`` is set.
+
+    An empty batch says that nothing came for a while.
+    """
 
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
         """Yield batches until every job is done, or what is under way when ``stop`` is set."""

@@ -1,4 +1,8 @@
-"""Stand-ins for the engine that a worker can import: what a job asks decides how it ends."""
+"""Stand-ins for the engine that a worker can import: what a job asks decides how it ends.
+
+Tests that interfere with a run wait for what it has come to, never for a clock: a stand-in can wait
+for a file to appear, and answer so many questions and no more.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,20 @@ def hashing(asked: Question) -> bytes:
     return hashlib.sha256(asked.params).hexdigest().encode()
 
 
+FOR_EVER = 10_000.0
+"""Seconds: no test lasts so long, whatever the machine."""
+
+
 def slow(asked: Question) -> bytes:
     """Answer after 20 ms."""
     time.sleep(0.02)
     return hashing(asked)
+
+
+def await_file(path: Path) -> None:
+    """Return when somebody has made a file."""
+    while not path.exists():
+        time.sleep(0.005)
 
 
 def obey(asked: Question) -> bytes:
@@ -40,6 +54,16 @@ def obey(asked: Question) -> bytes:
         os._exit(int(argument))
     elif order == "sleep":   # does not listen to anybody
         time.sleep(float(argument))
+    elif order == "begin":   # say so, and go on for ever
+        Path(argument).touch()
+        time.sleep(FOR_EVER)
+    elif order == "await":
+        await_file(Path(argument))
+    elif order == "meet":   # so many workers, here at one time
+        folder, number = argument.rsplit(" ", 1)
+        (Path(folder) / str(os.getpid())).touch()
+        while len(os.listdir(folder)) < int(number):
+            time.sleep(0.005)
     elif order == "listen":   # for ever, but ends when it is told to
         flag = stop_flag()
         assert flag is not None
@@ -77,23 +101,31 @@ def fabricate(asked: Question) -> bytes:
                   counters=counters, histograms=histograms).record()
 
 
-def fabricate_briefly(asked: Question) -> bytes:
-    """Answer as `fabricate` does, after 8 ms."""
-    time.sleep(0.008)
-    return fabricate(asked)
-
-
 def fabricate_slowly(asked: Question) -> bytes:
     """Answer as `fabricate` does, after 20 ms."""
     time.sleep(0.02)
     return fabricate(asked)
 
 
-def fabricate_for_long(asked: Question) -> bytes:
-    """Answer as `fabricate` does; one in eight takes ten seconds."""
-    if asked.key[0] in "01":
-        time.sleep(10)
-    return fabricate_slowly(asked)
+def fabricate_briefly(asked: Question) -> bytes:
+    """Answer as `fabricate` does, after 8 ms."""
+    time.sleep(0.008)
+    return fabricate(asked)
+
+
+def fabricate_some(asked: Question) -> bytes:
+    """Answer as `fabricate_briefly` does, so many of all workers; the others wait for a word.
+
+    Having it, they take a quarter of a second each: whoever gave it has time for more.
+    """
+    folder = Path(os.environ["ASKS"])
+    with open(folder / "tickets", "ab", buffering=0) as tickets:
+        tickets.write(b".")
+        ticket = tickets.tell()
+    if ticket > int(os.environ["ASKS_MOST"]):
+        await_file(folder / "go")
+        time.sleep(0.25)
+    return fabricate_briefly(asked)
 
 
 def stubborn(asked: Question) -> bytes:

@@ -6,7 +6,6 @@ import ast
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import asks
 import pytest
 
 from pysim.scenario import build, lower
+from sweeps.executors import local
 from sweeps.executors.local import Processes, Threads
 from sweeps.executors.shard import (
     Backlog,
@@ -87,12 +87,14 @@ def test_all_jobs_may_crash() -> None:
 
 @pytest.mark.parametrize("make", [Processes, Threads])
 def test_stop_drains_what_is_under_way(make: Callable[..., Executor]) -> None:
-    jobs, stop = jobs_of(400), Stop()
+    """Forty seconds of work: whoever stops it may well lose twenty of them."""
+    jobs, stop = jobs_of(4000), Stop()
     found: dict[int, Done] = {}
     for batch in make(2, asks.slow)(jobs, stop=stop):
         found |= {row.index: row for row in batch.rows}
-        stop.level = 1
-    assert 0 < len(found) < 100
+        if found:
+            stop.level = 1
+    assert 0 < len(found) < 2000
     assert not [row for row in found.values() if row.error]
 
 
@@ -109,12 +111,12 @@ def test_workers_import_what_the_driver_imports(tmp_path: Path) -> None:
         "from sweeps.executors.shard import Job, Stop\n"
         "if __name__ == '__main__':\n"
         "    jobs = [Job(0, asks.question(0))]\n"
-        "    (batch,) = Processes(1, asks.hashing)(jobs, stop=Stop())\n"
-        "    print(not batch.rows[0].error)\n"
+        "    batches = list(Processes(1, asks.hashing)(jobs, stop=Stop()))\n"
+        "    print([row.error for batch in batches for row in batch.rows])\n"
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, check=True, text=True,
                           capture_output=True)
-    assert (done.stdout, done.stderr) == ("True\n", "")
+    assert (done.stdout, done.stderr) == ("['']\n", "")
 
 
 def test_shards_shrink_towards_the_end_and_start_with_the_heaviest() -> None:
@@ -174,25 +176,25 @@ def test_a_job_is_blamed_for_so_many_deaths_and_no_fewer(deaths: int) -> None:
 @pytest.mark.parametrize("make", [Processes, Threads])
 def test_a_job_past_its_time_is_named_and_costs_nothing_else(make: Callable[..., Executor]) -> None:
     """One listens and is ended, one does not and is given up with its worker."""
-    jobs = jobs_of(60, {5: "listen", 30: "sleep 30"})
-    began = time.monotonic()
-    found = collect(make(2, asks.obey, limits=Limits(timeout_s=0.3))(jobs, stop=Stop()))
-    assert time.monotonic() - began < 20
+    jobs = jobs_of(60, {5: "listen", 30: f"sleep {asks.FOR_EVER}"})
+    found = collect(make(2, asks.obey, limits=Limits(timeout_s=3))(jobs, stop=Stop()))
     failed = {index: row.error for index, row in found.items() if row.error}
-    assert failed == {5: "timeout: more than 0.3 s",
-                      30: "timeout: more than 0.3 s, and it could not be ended"}
+    assert failed == {5: "timeout: more than 3 s",
+                      30: "timeout: more than 3 s, and it could not be ended"}
     rest = {index: row.record for index, row in found.items() if not row.error}
     assert rest == {i: record for i, record in want(jobs).items() if i not in failed}
 
 
 def test_the_engine_listens() -> None:
-    """A run of half a minute, ended after a quarter of a second."""
+    """A run of half a minute, ended after a quarter of a second.
+
+    One that does not listen within two seconds more is told apart.
+    """
     asked = lower(build({"policy": "mark-7.2", "machine": "sg2042", "harts": 64,
                          "workload": {"inherit": "mixed", "duration_ms": 300}}))
     limits = Limits(timeout_s=0.25)
     (row,) = collect(Processes(1, limits=limits)([Job(0, asked)], stop=Stop())).values()
     assert row.error == "timeout: more than 0.25 s"
-    assert row.wall_s < 5
 
 
 def test_a_job_that_takes_too_much_memory_is_named_and_costs_nothing_else() -> None:
@@ -213,29 +215,53 @@ def test_the_engine_is_refused_memory_in_its_own_words() -> None:
     assert "memory" in row.error.lower(), row.error
 
 
-def test_what_is_finished_is_handed_over_in_the_middle_of_a_long_job() -> None:
-    jobs = [Job(0, asks.question(0)), Job(1, asks.question(1, "sleep 0.5"))]
-    begun = time.monotonic()
-    seen = [(time.monotonic() - begun, [row.index for row in rows])
-            for rows in answer_shard(jobs, asks.obey)]
-    assert [index for _, rows in seen for index in rows] == [0, 1]
-    assert seen[0][0] < 0.4, "not after the long one"
+def test_what_is_finished_is_handed_over_in_the_middle_of_a_long_job(tmp_path: Path) -> None:
+    """The second job does not end before the first one's answer is here."""
+    jobs = [Job(0, asks.question(0)), Job(1, asks.question(1, f"await {tmp_path / 'seen'}"))]
+    seen = []
+    for rows in answer_shard(jobs, asks.obey):
+        seen += [row.index for row in rows]
+        (tmp_path / "seen").touch()
+    assert seen == [0, 1]
 
 
-def test_a_second_stop_leaves_at_once() -> None:
-    jobs, stop = jobs_of(40, dict.fromkeys(range(40), "sleep 5")), Stop()
-    began = time.monotonic()
-    threading.Timer(0.8, lambda: setattr(stop, "level", 2)).start()
+def test_a_silent_while_is_an_empty_batch(tmp_path: Path) -> None:
+    """So that a driver can keep what came before, and say how far it is."""
+    for make in (Processes, Threads):
+        flag = tmp_path / make.__name__
+        found: list[tuple[Done, ...]] = []
+        for batch in make(1, asks.obey)([Job(0, asks.question(0, f"await {flag}"))], stop=Stop()):
+            found.append(batch.rows)
+            flag.touch()
+        assert found[0] == ()
+        assert [row.index for rows in found for row in rows] == [0]
+
+
+def test_a_second_stop_leaves_at_once(tmp_path: Path) -> None:
+    """In the middle of jobs that never end."""
+    stop, begun = Stop(), tmp_path / "begun"
+    jobs = jobs_of(40, dict.fromkeys(range(40), f"begin {begun}"))
+
+    def leave() -> None:
+        asks.await_file(begun)
+        stop.level = 2
+
+    threading.Thread(target=leave, daemon=True).start()
     assert collect(Processes(2, asks.obey)(jobs, stop=stop)) == {}
-    assert time.monotonic() - began < 4
 
 
-def test_little_work_is_left_to_one_worker_and_much_to_all() -> None:
+def test_little_work_is_left_to_one_worker_and_much_to_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much: no job ends before four workers are at one. Little: less than an hour."""
+    much = jobs_of(40, dict.fromkeys(range(40), f"meet {tmp_path} 4"))
+    many = {row.record for row in collect(Processes(4, asks.who)(much, stop=Stop())).values()}
+    assert len(many) == 4
+    assert (local.SERIAL_SECONDS, local.HIRE_SECONDS) == (1 / 3, 0.1)
+    monkeypatch.setattr(local, "SERIAL_SECONDS", 3600.0)
+    monkeypatch.setattr(local, "HIRE_SECONDS", 3600.0)
     few = {row.record for row in collect(Processes(4, asks.who)(jobs_of(10), stop=Stop())).values()}
     assert len(few) == 1
-    slow = jobs_of(40, dict.fromkeys(range(40), "sleep 0.05"))
-    many = {row.record for row in collect(Processes(4, asks.who)(slow, stop=Stop())).values()}
-    assert len(many) == 4
 
 
 class Made(Sequence[Job]):
