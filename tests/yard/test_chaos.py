@@ -9,8 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import asks
@@ -19,7 +19,7 @@ import pytest
 from pysim.scenario import Lowering
 from sweeps import grid, run
 from sweeps.executors.local import Processes
-from sweeps.executors.shard import Executor, Stop
+from sweeps.executors.shard import Batch, Executor, Job, Stop
 from sweeps.store import Store
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import asks, test_chaos
 from sweeps.executors.local import Processes
-test_chaos.go(Path(sys.argv[1]), Processes(3, asks.fabricate_briefly))
+test_chaos.go(Path(sys.argv[1]), Processes(3, getattr(asks, sys.argv[2])))
 """
 
 
@@ -65,37 +65,42 @@ def wanted() -> dict[str, bytes]:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Return the processes two below: the driver's workers are forked by a process between."""
+    """Return the living processes two below: workers are forked by a process between."""
     found: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2]
-                                             .split()[1])
+                state, above = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    found[int(entry.name)] = int(above)
     children = {pid for pid, above in found.items() if above == parent}
     return [pid for pid, above in found.items() if above in children]
 
 
-def test_workers_killed_at_random_cost_nothing(tmp_path: Path) -> None:
-    """A kill hits a run no more often than it takes to blame it: twice over the same one."""
-    draw, over, killed = random.Random(7), threading.Event(), [0]
+class Havoc:
+    """An executor whose workers are killed, one at random after every 40 to 90 answers."""
 
-    def havoc() -> None:
-        while not over.wait(draw.uniform(0.05, 0.4)):
-            alive = workers_of(os.getpid())
+    def __init__(self, inner: Executor) -> None:
+        self._inner, self._draw, self.killed = inner, random.Random(7), 0
+
+    def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
+        left = self._draw.randint(40, 90)
+        for batch in self._inner(jobs, stop=stop):
+            yield batch
+            left -= len(batch.rows)
+            alive = workers_of(os.getpid()) if left <= 0 else []
             if alive:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(draw.choice(alive), signal.SIGKILL)
-                    killed[0] += 1
+                    os.kill(self._draw.choice(alive), signal.SIGKILL)
+                    self.killed += 1
+                    left = self._draw.randint(40, 90)
 
-    thread = threading.Thread(target=havoc)
-    thread.start()
-    try:
-        outcome = go(tmp_path / "a.db", Processes(3, asks.fabricate_briefly))
-    finally:
-        over.set()
-        thread.join()
-    assert killed[0] >= 5
+
+def test_workers_killed_at_random_cost_nothing(tmp_path: Path) -> None:
+    """A kill hits a run no more often than it takes to blame it: twice over the same one."""
+    havoc = Havoc(Processes(3, asks.fabricate_briefly))
+    outcome = go(tmp_path / "a.db", havoc)
+    assert havoc.killed >= 5
     blamed = {failure.key for failure in outcome.failed}
     assert len(blamed) <= 2
     assert outcome.missing == 0
@@ -105,23 +110,36 @@ def test_workers_killed_at_random_cost_nothing(tmp_path: Path) -> None:
     assert len(stored(tmp_path / "a.db")) == COUNT
 
 
+AHEAD = 60
+"""So many more answers than it takes to be killed, and no more, may a driver come to."""
+
+
+def kept(path: Path) -> int:
+    try:
+        return len(stored(path)) if path.exists() else 0
+    except sqlite3.OperationalError:   # the tables are not there yet
+        return 0
+
+
 def test_drivers_killed_at_random_are_resumed(tmp_path: Path) -> None:
-    draw, path, before, kills = random.Random(11), tmp_path / "a.db", 0, 0
-    for _ in range(40):
-        child = subprocess.Popen([sys.executable, "-c", DRIVER, str(path)],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        limit = time.monotonic() + draw.uniform(1.5, 3.5)
-        while child.poll() is None and time.monotonic() < limit:
-            time.sleep(0.02)
-        if child.poll() is not None:
-            assert child.returncode == 0, child.stderr.read() if child.stderr else ""
-            break
-        child.kill()
-        child.communicate()
+    """Each is killed when it has stored some more; what it may answer at most is given to it."""
+    draw, path, kills = random.Random(11), tmp_path / "a.db", 0
+    while COUNT - (before := kept(path)) > 150 + AHEAD:
+        more, folder = draw.randint(20, 150), tmp_path / f"driver {kills}"
+        folder.mkdir()
+        child = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(path), "fabricate_some"], stderr=subprocess.PIPE,
+            env={**os.environ, "ASKS": str(folder), "ASKS_MOST": str(more + AHEAD)})
+        try:
+            while kept(path) < before + more:
+                assert child.poll() is None, child.stderr.read() if child.stderr else ""
+                time.sleep(0.005)
+        finally:
+            child.kill()
+            child.communicate()
         kills += 1
-        now = len(stored(path)) if path.exists() else 0
-        assert now >= before, "what was committed stays"
-        before = now
-    assert kills >= 2
+        assert before + more <= kept(path) <= before + more + AHEAD, "what was committed stays"
+    assert kills >= 3
+    subprocess.run([sys.executable, "-c", DRIVER, str(path), "fabricate"], check=True)
     assert stored(path) == wanted()
     assert len(stored(path)) == COUNT

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
@@ -34,8 +33,8 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
     """Run the command with a terminal for standard error; return what it showed there."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sweeps.cli import main; "
-            "sys.exit(main())")
+    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sweeps import cli, progress; "
+            "progress.LIVE_SECONDS = 0; sys.exit(cli.main())")   # every batch, however fast
     child = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=folder, stderr=theirs,
                              stdout=subprocess.DEVNULL)
     os.close(theirs)
@@ -102,12 +101,10 @@ def test_a_driver_does_not_grow_with_its_sweep() -> None:
     """Ten thousand points in 250 MiB, and 250 bytes for each of 50,000 more: its key, its place."""
     peaks = {}
     for seeds in (500, 3000):
-        began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", MEMORY.format(here=str(Path(__file__).parent)), str(seeds)],
             text=True, capture_output=True, check=True)
         computed, peaks[seeds] = json.loads(done.stdout)
         assert computed == 20 * seeds
-        assert time.monotonic() - began < 240
     assert peaks[500] < 250, peaks
     assert peaks[3000] - peaks[500] < 40, peaks
