@@ -323,7 +323,7 @@ def mapped(pages: int, harts: int = 2) -> Litmus:
     reader = [text for page in range(pages) for text in (f"wait {page}", f"access {page}")]
     return Litmus(
         name=f"map{pages}",
-        question=f"hart 0 maps {pages} page(s), the others use them",
+        question=f"hart 0 maps {pages} page{'s' * (pages > 1)}, the others use them",
         pages=pages,
         scripts=(script(*(f"map {page}" for page in range(pages))),
                  *(script(*reader) for _ in range(harts - 1))),

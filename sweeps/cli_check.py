@@ -30,6 +30,9 @@ STATUS: Final = {"verified": 0, "refuted": 1, "unknown": 4}
 INTERNAL: Final = 5
 INTERRUPTED: Final = 130
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+#: A timeline goes into a mail: its columns share 96 characters, and none has fewer than 20.
+_MAIL_COLUMNS: Final = 96
+_COLUMN_LEAST: Final = 20
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -136,10 +139,11 @@ def _show(tables: Sequence[Table], form: str) -> None:
 
 
 def _text_table(title: str, names: Sequence[str], rows: Iterable[Sequence[Any]],
-                notes: Sequence[str] = ()) -> Table:
+                notes: Sequence[str] = (), wraps: Mapping[str, int] | None = None) -> Table:
     from sweeps.tables import Column, Table
 
-    columns = tuple(Column(name=name, style="text") for name in names)
+    columns = tuple(Column(name=name, style="text", wrap_columns=(wraps or {}).get(name))
+                    for name in names)
     return Table(title=title, columns=columns, rows=tuple(tuple(map(str, row)) for row in rows),
                  notes=tuple(notes))
 
@@ -315,8 +319,10 @@ def _counterexample(checked: Checked) -> Table:
                                     for column in range(harts + 1))])
     title = (f"{checked.scenario.name}: {checked.scenario.question}\n"
              f"a shortest counterexample, {checked.found.length} steps")
-    names = ["step", *(f"hart {h}" for h in range(harts)), "memory"]
-    return _text_table(title, names, rows, [timeline.ending(checked)])
+    tracks = [*(f"hart {h}" for h in range(harts)), "memory"]
+    each = max(_COLUMN_LEAST, _MAIL_COLUMNS // len(tracks) - 2)     # two spaces stand between
+    return _text_table(title, ["step", *tracks], rows, [timeline.ending(checked)],
+                       dict.fromkeys(tracks, each))
 
 
 def _where_it_breaks(checked: Checked, search: Search) -> Table:
@@ -340,7 +346,8 @@ def _what_would_help(policy: Policy, checked: Checked, search: Search) -> Table:
     rows = [(one.text, ", ".join(one.others) or "none", ", ".join(one.worse) or "none")
             for one in repairs]
     names = ["single change that makes it pass", "still refuted", "refuted by it"]
-    return _text_table("what would help", names, rows or [("none was found", "", "")])
+    return _text_table("what would help", names, rows or [("none was found", "", "")],
+                       wraps={names[0]: 60})
 
 
 def _document(checked: Checked) -> dict[str, Any]:

@@ -33,11 +33,15 @@ _PERCENT: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column: its name for programs, its heading for people, how its values are read."""
+    """A column: its name for programs, its heading for people, how its values are read.
+
+    Text goes on in the next line of its cell after ``wrap_columns`` characters, in plain tables.
+    """
 
     name: str
     heading: str = ""
     style: str = "number"
+    wrap_columns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +119,9 @@ def _as_text(table: Table, form: str) -> str:
     headings = [column.heading or column.name for column in table.columns]
     if form == "github":
         headings = [heading.replace("\n", " ") for heading in headings]
+    wraps = [column.wrap_columns if form == "plain" else None for column in table.columns]
     text = tabulate(rows, headers=headings, tablefmt=_TABULATE[form], disable_numparse=True,
-                    colalign=align if rows else ())
+                    colalign=align if rows else (), maxcolwidths=wraps if any(wraps) else None)
     title = f"**{table.title}**\n" if form == "github" else table.title
     return "\n".join(part for part in (title, text, *_notes(table, form)) if part)
 

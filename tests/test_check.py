@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -234,6 +235,13 @@ def test_output_is_what_is_written_down(name, tmp_path):
 
 def test_no_written_timeline_is_left_over():
     assert {path.stem for path in timelines.FOLDER.glob("*")} == set(timelines.CHECKS)
+
+
+def test_a_timeline_fits_into_a_mail():
+    for path in timelines.FOLDER.glob("*.txt"):
+        told = re.search(r"^step .*?(?=^(?:S\d|DL): )", path.read_text(), re.S | re.M)
+        assert told, path.name
+        assert max(map(len, told[0].splitlines())) <= 104, path.name
 
 
 @pytest.mark.slow

@@ -188,3 +188,12 @@ def test_a_run_shows_causes_that_add_up_and_every_counter() -> None:
     assert [row[0] for row in shown[2].rows] == [c.name for c in counters.BY_NAME.values()]
     assert tables.of_run(scenario, oops(), "plain")[0].rows == ()
     assert "unsafe: oops (hart 3" in tables.of_run(scenario, oops(), "plain")[0].title
+
+
+def test_text_goes_on_in_the_next_line_where_a_column_says_so() -> None:
+    table = tables.Table(title="", columns=(
+        tables.Column(name="what", style="text", wrap_columns=10),
+        tables.Column(name="n", style="text")), rows=(("one two three four", "1"),))
+    plain = tables.render([table], "plain").splitlines()
+    assert [line.split() for line in plain[2:]] == [["one", "two", "1"], ["three", "four"]]
+    assert "| one two three four |" in tables.render([table], "github")
