@@ -122,7 +122,7 @@ def _as_text(table: Table, form: str) -> str:
     wraps = [column.wrap_columns if form == "plain" else None for column in table.columns]
     text = tabulate(rows, headers=headings, tablefmt=_TABULATE[form], disable_numparse=True,
                     colalign=align if rows else (), maxcolwidths=wraps if any(wraps) else None)
-    title = f"**{table.title}**\n" if form == "github" else table.title
+    title = f"**{table.title}**\n" if form == "github" and table.title else table.title
     return "\n".join(part for part in (title, text, *_notes(table, form)) if part)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from fractions import Fraction
@@ -64,6 +65,12 @@ def test_plain_and_github_are_for_reading() -> None:
     ]
     assert tables.render([TABLE], "github").splitlines()[0] == "**costs**"
     assert "| c        | unsafe: oops |" in tables.render([TABLE], "github")
+
+
+def test_a_table_without_a_title_begins_with_its_header() -> None:
+    bare = dataclasses.replace(TABLE, title="")
+    assert tables.render([bare], "github").startswith("| ")
+    assert tables.render([bare], "plain").splitlines()[0].split()[0] == "policy"
 
 
 def test_csv_and_json_are_for_programs() -> None:
