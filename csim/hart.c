@@ -435,7 +435,9 @@ static void begin_user(struct world *world, struct hart *hart, const struct csim
     struct csim_counters *counters = &hart->counters;
     enum csim_handler handler = CSIM_UNMAP_USER;
     uint32_t pages = (uint32_t)item->arg;
-    if (item->kind == CSIM_ITEM_USER_FAULT) {
+    uint64_t va = world->layout.user_first;
+    if (item->kind == CSIM_ITEM_USER_FAULT) {       /* fresh pages: nobody has been there */
+        va += (uint64_t)world->params.workload.user_pages << PAGE_SHIFT;
         handler = CSIM_MAP_USER;
         counters->user_faults++;
         counters->user_fault_pages += pages;
@@ -458,7 +460,7 @@ static void begin_user(struct world *world, struct hart *hart, const struct csim
     } else {
         counters->user_unmaps++;
     }
-    world_push_handler(world, hart, handler, world->layout.user_first, pages, ORIGIN_USER);
+    world_push_handler(world, hart, handler, va, pages, ORIGIN_USER);
 }
 
 static void begin_item(struct world *world, struct hart *hart, struct frame *frame,

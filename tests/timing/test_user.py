@@ -33,6 +33,21 @@ def test_a_fault_fences_each_page_it_installs_unless_svvptc(pages: int) -> None:
     assert counted(fault, "user_faults", "user_fault_pages") == (1, pages)
 
 
+def test_a_fault_drops_no_page_in_use() -> None:
+    """Its pages are fresh; a COW or a munmap has a page that the hart was using."""
+    user = {"visit_cycles": 100, "visit_text_permille": 0, "user_pages": 1}
+    costs = {"read_l1d_cycles": 3, "read_l1d_permille": 1000}
+
+    def refill(kind: str) -> int:
+        result = run([item(kind, 0, 150, arg=1)], policy="mark-7.2", work=user, useful=2000,
+                     asid_bits=16, **costs)
+        assert result.verdict == "ran"
+        return result.counters["refill_user_cycles"]
+
+    assert refill("user_fault") == 0
+    assert refill("user_unmap") > 0
+
+
 def test_an_access_flag_is_fenced_here_or_with_svvptc_by_asid() -> None:
     change = [item("user_protect", 0, 10, arg=1)]
     assert fences(change) == (0, 1, 0, 0)
