@@ -265,6 +265,8 @@ enum csim_item_kind {
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */
     CSIM_ITEM_ONLINE,      /* hart arg comes up; a hart with an ONLINE is in no mask before it */
     CSIM_ITEM_FINISH,      /* this hart's budget ends here instead of at useful_cycles */
+    CSIM_ITEM_FIXMAP,      /* arg fixmap slots are set or cleared: this hart fences the page of
+                            * each, under every policy */
     CSIM_ITEM_KINDS
 };
 

@@ -463,6 +463,15 @@ static void begin_user(struct world *world, struct hart *hart, const struct csim
     world_push_handler(world, hart, handler, va, pages, ORIGIN_USER);
 }
 
+/* Text is patched through the fixmap (linux 6.12, arch/riscv/kernel/patch.c, __set_fixmap). Its
+ * pages lie in the hole behind the linear map, where no reference of the stream goes. */
+static void fence_fixmap(const struct world *world, struct hart *hart, uint32_t slots)
+{
+    struct fence_extent pages = {
+        .va = world->layout.linear_end, .pages = slots, .threshold_pages = slots};
+    world_charge(hart, CAUSE_PURGE, fence_execute(world, hart, pages, ORIGIN_PURGE));
+}
+
 static void begin_item(struct world *world, struct hart *hart, struct frame *frame,
                        const struct csim_item *item)
 {
@@ -488,6 +497,7 @@ static void begin_item(struct world *world, struct hart *hart, struct frame *fra
     case CSIM_ITEM_SWITCH_MM: begin_user(world, hart, item); return;
     case CSIM_ITEM_IDLE: begin_idle(hart, frame, item); return;
     case CSIM_ITEM_ONLINE: come_online(world, item); return;
+    case CSIM_ITEM_FIXMAP: fence_fixmap(world, hart, (uint32_t)item->arg); return;
     case CSIM_ITEM_FINISH:                          /* it became the budget */
     case CSIM_ITEM_KINDS: break;
     }

@@ -15,7 +15,7 @@
 
 enum { PERMILLE = 1000, FOOTPRINT_PAGES_MAX = 1 << 20, ITEM_PAGES_MAX = 1 << 28, SLOTS_MAX = 64,
        HUGE_PAGES = 512, WINDOW_MAX = 1000000, EVENTS_MAX = 1 << 26,
-       MMS_MAX = 1 << 17 };
+       MMS_MAX = 1 << 17, FIXMAP_SLOTS_MAX = 64 };
 
 #define MEGA UINT64_C(1000000)
 #define TERA UINT64_C(1000000000000)
@@ -182,6 +182,8 @@ static const char *check_arg(const struct csim_params *params, const struct csim
         return "an empty range";
     if (item->kind == CSIM_ITEM_SWITCH_MM && item->arg > MMS_MAX)
         return "more than 2^17 address spaces";
+    if (item->kind == CSIM_ITEM_FIXMAP && (item->arg == 0 || item->arg > FIXMAP_SLOTS_MAX))
+        return "from 1 to 64 fixmap slots";
     if (item->kind == CSIM_ITEM_IDLE && item->arg > CYCLES_MAX)
         return "a sleep of more than 2^48 cycles";
     return maps ? check_mapping(params, item) : 0;

@@ -85,6 +85,13 @@ def test_a_bpf_program_is_three_maps_and_a_purge_at_once() -> None:
     assert abs(count["purge"] - count["map"] // 3) <= 2
 
 
+def test_a_fixmap_fence_is_one_local_page_fence() -> None:
+    items, _ = made(fixmap_fences_per_s=10_000)
+    assert set(kinds(items)) == {"fixmap"}
+    assert set(items["arg"]) == {1}
+    assert len(set(items["hart"])) == 4
+
+
 def test_the_user_side_of_a_fork_is_what_was_counted() -> None:
     """37 pages fenced by address, 2 whole flushes, 4 pages: data/kernel, `fork` on one hart."""
     items, _ = made(user_forks_per_s=500, harts=1)

@@ -61,7 +61,7 @@ most 32 GiB, and the harts' own stacks."""
 RATES: Final = (
     "file_faults_per_s", "access_flags_per_s", "user_unmaps_per_s", "user_forks_per_s",
     "mm_switches_per_s", "modules_per_s", "bpf_programs_per_s", "vm_map_rams_per_s",
-    "percpu_populates_per_s", "ioremaps_per_s", "huge_maps_per_s",
+    "percpu_populates_per_s", "ioremaps_per_s", "huge_maps_per_s", "fixmap_fences_per_s",
 )
 """The rates that make items here: fields of a workload."""
 
@@ -284,6 +284,7 @@ class Maker:
             ("percpu", w.percpu_populates_per_s, self.populate),
             ("ioremap", w.ioremaps_per_s, self.ioremap),
             ("huge", w.huge_maps_per_s, self.map_huge),
+            ("fixmap", w.fixmap_fences_per_s, self.fence_fixmap),
         )
         for family, rate, what in families:
             if rate:
@@ -429,6 +430,10 @@ class Maker:
             self.purge_if_due(now, hart)
 
         self.at_time(at + self.lifetime(bits), release)
+
+    def fence_fixmap(self, hart: int, bits: int, at: int) -> None:
+        """Set or clear a fixmap slot: early page tables, or a word of kernel text patched."""
+        self.put(at, "fixmap", hart, arg=1)
 
     # ---- the whole ----
 

@@ -143,6 +143,10 @@ class Workload(Frozen):
     huge_maps_per_s: NonNegative = Field(
         default=0, description="vmalloc areas of one 2 MiB leaf, whole system"
     )
+    fixmap_fences_per_s: NonNegative = Field(
+        default=0, description="fixmap slots set or cleared, each fenced where it is done: early "
+        "page tables, patched kernel text; whole system"
+    )
 
     visit_cycles: Annotated[int, Field(strict=True, ge=1, le=U32)] = Field(
         description="useful cycles per page visit (one lookup each)"

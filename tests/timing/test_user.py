@@ -151,8 +151,18 @@ def test_user_fences_are_charged_to_the_user_side() -> None:
     assert spent(result) == {"user_fence_cycles": 3 * 8}
 
 
+@pytest.mark.parametrize("policy", ["none", "preventive-full", "mark-7.2", "ideal"])
+def test_a_fixmap_slot_is_fenced_here_under_every_policy(policy: str) -> None:
+    rows = [item("fixmap", 0, 10, arg=2), item("fixmap", 0, 20, arg=1)]
+    for svvptc in (0, 1):
+        assert fences(rows, policy=policy, harts=2, svvptc=svvptc) == (0, 3, 0, 0)
+    result = run(rows, policy=policy, fence_va_cycles=3, fence_pipe_cycles=5)
+    assert spent(result) == {"purge_cycles": 3 * 8}
+
+
 @pytest.mark.parametrize(("row", "field"), [
     (item("user_protect", 0, 10, arg=0), "empty range"),
+    (item("fixmap", 0, 10, arg=65), "from 1 to 64 fixmap slots"),
     (item("user_unmap", 0, 10, arg=(1 << 20) + 1), "more than 2.20 user pages"),
     (item("switch_mm", 0, 10, arg=(1 << 17) + 1), "address spaces"),
 ])
