@@ -52,11 +52,6 @@ COSTS: Final = (
 
 LEVELS: Final = ("low", "typical", "high")
 
-FAULT_CYCLES: Final = Cost(field="work of a user fault", low=200, typical=2000, high=5000,
-                           source="hardware.md row 44")
-"""What a minor fault of the kernel takes beside the fence: no field of a machine."""
-
-
 def at(level: str) -> Mapping[str, int]:
     """Return every field's cost at ``low``, ``typical`` or ``high``."""
     return {cost.field: getattr(cost, level) for cost in COSTS}

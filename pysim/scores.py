@@ -81,12 +81,16 @@ def passed(good: bool) -> Outcome:
     return "pass" if good else "fail"
 
 
+def role_of(source: str) -> str:
+    """Return whether a value was measured, fitted or assumed, from who vouches for it."""
+    return next((role for role in ("assumed", "fitted") if source.startswith(role)), "input")
+
+
 def of_machine(machine: Machine, fields: Iterable[str], roles: Mapping[str, str] | None = None,
                 ) -> Iterator[Parameter]:
     """Yield fields of a machine with who vouches for them."""
     for field in fields:
         source = machine.provenance(field)
-        role = (roles or {}).get(field) or (
-            "assumed" if source.startswith("assumed") else "input")
+        role = (roles or {}).get(field) or role_of(source)
         yield Parameter(name=f"{machine.name}: {field}", value=str(machine.flat()[field]),
                         role=role, source=source)

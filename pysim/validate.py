@@ -2,8 +2,8 @@
 
 Each row says where the measurement comes from, which numbers went in (``input``), which were fitted
 to which measurement (``fitted``) and what was predicted, and passes or fails at a tolerance that
-stands in this file, before anything is scored. A row that fails stays, with its reason. Every
-parameter of every row can be printed.
+stands here or with its group, before anything is scored. A row that fails stays, with its reason.
+Every parameter of every row can be printed.
 
 Groups end in their table. Left out: arithmetic beyond sums, ratios and one least-squares line.
 """
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from pysim import (
-    costs,
     engine,
     footprint,
     machines,
@@ -30,6 +29,7 @@ from pysim import (
     published,
     scenario,
     stats,
+    validate_series,
     workloads,
 )
 from pysim import validate_kernel as kernels
@@ -53,14 +53,10 @@ from pysim.scores import (
 
 K1_RELATIVE: Final = Fraction(25, 100)
 """SBI calls that were not fitted lie within this part of the measured cycles."""
-GAIN_FACTOR: Final = Fraction(3, 2)
-"""A gain's predicted range reaches no farther than this factor from its typical value."""
 LINEAR: Final = Fraction(99, 100)
 """Share of the variance of shootdown times that a line in the number of harts explains."""
 FIXED_SLOPES: Final = 3
 """A shootdown's fixed part is at least so many times what one more hart adds."""
-REMOVED_POINTS: Final = 10
-"""The share of fence requests that a preset loses lies within so many percentage points."""
 
 
 # ---- runs ---------------------------------------------------------------------------------------
@@ -157,141 +153,6 @@ def _kernel_parameters(policy: str, data: Path) -> Iterator[Parameter]:
     machine = kernels.qemu(svvptc=svvptc, via="imsic" if "imsic" in policy else "sbi")
     yield from of_machine(machine, ("levels", "asid_bits", "svvptc", "via", "inv_l1",
                                      "sbi_range_limit_bytes", "sbi_window_harts"))
-
-
-# ---- the patch series ---------------------------------------------------------------------------
-
-SERIES_HARTS: Final = 4
-"""assumed: harts of the machine of the patch series, which is not disclosed (kernel.md 5)."""
-
-
-def series_machine(level: str, *, svvptc: bool) -> Machine:
-    """Return the undisclosed core of the patch series: what its mails say, and the cost table.
-
-    It caches no invalid entry (the cover letter). assumed: shape of p550, 1 GHz and one cycle an
-    instruction as the presets' rates are counted, every cost of the table at ``level`` (low,
-    typical, high).
-    """
-    machine = machines.load("p550").override(costs.at(level), where=f"cost table, {level}")
-    machine = machine.override({"mhz": 1000, "instruction_millicycles": 1000},
-                               where="assumed: the clock of the presets' rates")
-    return machine.override({"inv_l1": False, "inv_l2": False, "inv_pwc": False, "svvptc": svvptc},
-                            where=published.SERIES_SOURCE)
-
-
-def _series_runs(bench: Bench, series: published.Series, level: str, **changes: float
-                 ) -> tuple[Result, Result]:
-    """Run a preset before (6.5, no Svvptc) and after the patches (6.12 on Svvptc)."""
-    before = bench.preset(series.workload, "preventive-full", series_machine(level, svvptc=False),
-                          SERIES_HARTS, **changes)
-    after = bench.preset(series.workload, "mark-6.12", series_machine(level, svvptc=True),
-                         SERIES_HARTS, **changes)
-    return before, after
-
-
-def _series_parameters(series: published.Series) -> tuple[Parameter, ...]:
-    chosen = workloads.load(series.workload)
-    rates = (Parameter(name=f"{chosen.name}: {field}", value=str(getattr(chosen, field)),
-                       role="assumed" if chosen.provenance(field).startswith("assumed")
-                       else "input", source=chosen.provenance(field))
-             for field in type(chosen).model_fields
-             if field not in ("name", "title", "sources", "trace"))
-    return (
-        Parameter(name="harts", value=str(SERIES_HARTS), role="assumed",
-                  source="not disclosed (kernel.md 5)"),
-        Parameter(name="before", value="preventive-full, no Svvptc", role="input",
-                  source=published.SERIES_SOURCE),
-        Parameter(name="after", value="mark-6.12, Svvptc", role="input",
-                  source=published.SERIES_SOURCE),
-        Parameter(name="fences before", value=str(series.before), role="input",
-                  source=published.SERIES_SOURCE),
-        Parameter(name="fences after", value=str(series.after), role="input",
-                  source=published.SERIES_SOURCE),
-        *of_machine(series_machine("typical", svvptc=True),
-                     [cost.field for cost in costs.COSTS]),
-        *rates,
-    )
-
-
-def of_series(bench: Bench) -> Iterator[Score]:
-    """Fence counts of the patch series: a consistency check, and what a preset loses unfitted."""
-    for series in published.SERIES:
-        if series.workload not in workloads.WORKLOADS:
-            continue
-        before, after = _series_runs(bench, series, "typical")
-        parameters = _series_parameters(series)
-        yield _consistency(series, before, after, parameters)
-        lost = before.counters["fence_requests"] - after.counters["fence_requests"]
-        share = Fraction(lost, before.counters["fence_requests"])
-        measured = 1 - Fraction(series.after, series.before)
-        yield Score(
-            group="patch series", what=f"{series.name}: fence requests removed, preset unfitted",
-            role="predicted", measured=percent(measured), predicted=percent(share),
-            tolerance=f"{REMOVED_POINTS} points",
-            outcome=passed(abs(share - measured) * 100 <= REMOVED_POINTS),
-            source=published.SERIES_SOURCE, parameters=parameters,
-            reason="" if abs(share - measured) * 100 <= REMOVED_POINTS else
-            "the residue (what is fenced after the patches too) depends on a system that is not "
-            f"described; preset {series.workload}: {before.counters['fence_requests']} -> "
-            f"{after.counters['fence_requests']}")
-
-
-def _consistency(series: published.Series, before: Result, after: Result,
-                 parameters: tuple[Parameter, ...]) -> Score:
-    """The count before, from the count after and from what one user fault fences before and after.
-
-    Every removed request is taken for a user fault's: the residue is unpublished, hence an input.
-    """
-    def of_user(result: Result) -> Fraction:
-        fences = result.counters["fences_addr"]
-        return Fraction(fences, result.counters["user_faults"])
-
-    faults = series.before - series.after
-    predicted = series.after + faults * (of_user(before) - of_user(after))
-    return Score(group="patch series", what=f"{series.name}: requests before", role="input",
-                 measured=text(series.before), predicted=text(predicted),
-                 tolerance="none: its residue is an input", outcome="input",
-                 source=published.SERIES_SOURCE, parameters=parameters)
-
-
-# ---- gains --------------------------------------------------------------------------------------
-
-
-def of_gains(bench: Bench) -> Iterator[Score]:
-    """Time saved by the patch series: the range that the cost table's low to high spans."""
-    for series in published.SERIES:
-        if series.workload not in workloads.WORKLOADS:
-            continue
-        base = workloads.load(series.workload)
-        gains = {}
-        for level, work in (("low", costs.FAULT_CYCLES.high), ("typical", None),
-                            ("high", costs.FAULT_CYCLES.low)):
-            # cheap fences beside dear faults, and the other way round
-            factor = 1.0 if work is None else costs.FAULT_CYCLES.typical / work
-            changes = {"user_faults_per_s": base.user_faults_per_s * factor}
-            before, after = _series_runs(bench, series, level, **changes)
-            gains[level] = 1 - Fraction(after.counters["wall_cycles"],
-                                        before.counters["wall_cycles"])
-        yield _gain(series, gains)
-
-
-def _gain(series: published.Series, gains: Mapping[str, Fraction]) -> Score:
-    low, typical, high = (gains[level] for level in costs.LEVELS)
-    inside = low <= series.gain <= high
-    narrow = high <= typical * GAIN_FACTOR and low * GAIN_FACTOR >= typical
-    why = [] if inside else ["the published gain lies outside"]
-    if not narrow:
-        why.append("the costs span more than they may: that core's fence and fault costs are not "
-                   "published")
-    return Score(
-        group="gains", what=series.name, role="predicted", measured=percent(series.gain),
-        predicted=f"{percent(low)} .. {percent(high)}, typical {percent(typical)}",
-        tolerance=f"inside, within a factor {float(GAIN_FACTOR)} of typical",
-        outcome=passed(inside and narrow), source=published.SERIES_SOURCE, reason="; ".join(why),
-        parameters=(*(Parameter(name=cost.field, value=f"{cost.low} {cost.typical} {cost.high}",
-                                role="input", source=cost.source)
-                      for cost in (*costs.COSTS, costs.FAULT_CYCLES)),
-                    *_series_parameters(series)))
 
 
 # ---- remote fences against harts ----------------------------------------------------------------
@@ -451,8 +312,8 @@ Group: TypeAlias = Callable[[Bench], Iterable[Score]]
 
 GROUPS: Final[Mapping[str, Group]] = {
     "kernels": of_kernels,
-    "patch series": of_series,
-    "gains": of_gains,
+    "patch series": validate_series.of_counts,
+    "gains": validate_series.of_gains,
     "remote fences": of_shootdowns,
     "SBI calls": of_sbi,
     "footprint": of_footprint,

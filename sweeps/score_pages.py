@@ -22,10 +22,11 @@ def summary(board: Scoreboard) -> Table:
     lines = []
     for group, rows in groups.items():
         outcomes = Counter(row.outcome for row in rows)
-        reasons = dict.fromkeys(row.reason for row in rows if row.outcome == "fail")
+        reasons = Counter(row.reason.partition(";")[0] for row in rows if row.outcome == "fail")
         scored = outcomes["pass"] + outcomes["fail"]
         lines.append((group, f"{outcomes['pass']} of {scored}" if scored else "-",
-                      "; ".join(reason.partition(";")[0] for reason in reasons)))
+                      "; ".join(f"{reason} ({times})" if times > 1 else reason
+                                for reason, times in reasons.items())))
     columns = (Column(name="predicted", style="text"), Column(name="rows that pass", style="text"),
                Column(name="why the others fail", style="text"))
     return Table(title="", columns=columns, rows=tuple(lines))

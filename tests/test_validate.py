@@ -100,30 +100,7 @@ def test_one_more_hart_costs_one_more_send() -> None:
     assert fit.r_squared == 1
 
 
-# ---- gains --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("low", "typical", "high", "outcome"), [
-    (5, 6, 7, "pass"), (4, 6, 9, "pass"), (3, 6, 9, "fail"), (4, 6, 10, "fail"),
-    (7, 8, 9, "fail"), (3, 4, 5, "fail"), (6, 6, 6, "pass"),
-])
-def test_a_gain_passes_inside_a_narrow_range(
-    low: int, typical: int, high: int, outcome: str
-) -> None:
-    gains = {"low": Fraction(low, 100), "typical": Fraction(typical, 100),
-             "high": Fraction(high, 100)}
-    row = validate._gain(published.SERIES[0], gains)   # published: 6 %
-    assert row.outcome == outcome
-    assert bool(row.reason) == (outcome == "fail")
-
-
-@pytest.mark.slow
-def test_dearer_fences_save_more() -> None:
-    for row in board("gains").values():
-        low, rest = row.predicted.split(" .. ")
-        high, typical = rest.split(", typical ")
-        low_part, typical_part, high_part = (float(x.rstrip(" %")) for x in (low, typical, high))
-        assert 0 <= low_part <= typical_part <= high_part, row
+# ---- costs -------------------------------------------------------------------------------------
 
 
 def test_the_cost_table_has_a_range_for_every_field() -> None:

@@ -22,6 +22,7 @@ WORKLOADS: Final = (
     "vmalloc-stress",
     "lat-pagefault",
     "boot",
+    "boot-login",
     "server",
     "idle",
     "forkburst",

@@ -7,7 +7,7 @@ import re
 import pytest
 import tidy
 
-from pysim import engine, machines, ops, validate, workloads
+from pysim import engine, machines, ops, scores, validate, workloads
 from pysim.policies import POLICIES
 from sweeps import reference_tables, score_pages
 
@@ -92,6 +92,16 @@ def test_the_readme_shows_the_scoreboards_summary(root):
     scores = (root / "docs" / "tables" / "validate.md").read_text()
     assert reference_tables.readme_with_scores(readme, scores) == readme
     assert "kernels" in reference_tables.SCORES.search(readme)[0]
+
+
+def test_the_summary_says_each_reason_once_and_how_often():
+    def row(outcome, reason):
+        return scores.Score(group="g", what="w", role="predicted", measured="", predicted="",
+                            tolerance="", outcome=outcome, source="s", reason=reason)
+
+    board = scores.Scoreboard(rows=(row("fail", "wide; 1"), row("fail", "outside"),
+                                    row("fail", "wide; 2"), row("pass", "narrow")))
+    assert score_pages.summary(board).rows == (("g", "1 of 4", "wide (2); outside"),)
 
 
 @pytest.mark.slow
