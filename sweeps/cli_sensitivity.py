@@ -24,6 +24,9 @@ POLICIES: Final = ("ideal", "vmalloc-fault", "preventive-full", "preventive-rang
               help=f"May be repeated; default: {', '.join(POLICIES)}.")
 @click.option("--paths", type=click.IntRange(1, 1000), default=4, show_default=True,
               help="Morris trajectories: more of them meet more combinations.")
+@click.option("--sobol", type=click.IntRange(0, 2**16), default=0, show_default=True,
+              help="Points for Sobol' indices, a power of two; each is a run of every policy for "
+              "every cost.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=1, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True)
 @formatted

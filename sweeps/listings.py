@@ -6,9 +6,10 @@ Programs (`csv`, `json`) get one row per field, people the sheets of `pysim.shee
 from __future__ import annotations
 
 import inspect
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from sweeps.tables import Column, Table, render
+from sweeps.tables import Cell, Column, Table, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -253,26 +254,39 @@ def negative(report: NegativeReport, form: str) -> str:
 
 def sensitivity(found: Study, form: str) -> str:
     """Return the ranking as assumed, and what each assumption could do to it."""
+    notes = [f"{name}: unsafe here, not ranked" for name in found.unsafe]
+    if found.tied:
+        notes.append(f"too close to be told apart: {', '.join(found.tied)}")
     ranking = Table(
-        title=f"{found.machine}: the ranking as assumed",
-        columns=(*_text("policy"), Column(name="overhead", heading="overhead %", style="share")),
-        notes=tuple(f"{name}: unsafe here, not ranked" for name in found.unsafe),
-        rows=found.ranking)
-    rows = tuple((
+        title=f"{found.machine}: the ranking as assumed", notes=tuple(notes), rows=found.ranking,
+        columns=(*_text("policy"), Column(name="overhead", heading="overhead %", style="share")))
+    asked = any(one.shares for one in found.assumptions)
+    share = (Column(name="share", heading="share of variance %", style="share"),) if asked else ()
+    rows: tuple[tuple[Cell, ...], ...] = tuple((
         one.path, one.value, "; ".join(one.alone) or "-", sum(one.among.values()),
         "; ".join(pair for pair, _ in one.among.most_common(2)) or "-", one.strongest[1],
+        *((Fraction(one.shares.get(one.strongest[0], 0.0)),) if asked else ()),
         one.strongest[0], one.why) for one in found.assumptions)
     assumptions = Table(
         title="each assumed cost, by x0.5 to x2", rows=rows,
         columns=(*_text("cost"), Column(name="value"), *_text("alone it reverses"),
                  Column(name="reversals", heading="reversals among others"),
                  *_text("most often"), Column(name="points", heading="points a doubling"),
-                 *_text("of", "why assumed")),
-        notes=(f"the order of every pair held in {found.held} of {found.settings} settings "
-               f"({found.runs:,} runs)",))
+                 *share, *_text("of", "why assumed")),
+        notes=_sensitivity_notes(found))
     if form == "csv":
         return render([assumptions], form)
     return render([ranking, assumptions], form)
+
+
+def _sensitivity_notes(found: Study) -> tuple[str, ...]:
+    reversing = [one.path for one in found.assumptions if one.reverses]
+    return (
+        f"the order of every pair held in {found.held} of {found.settings} settings "
+        f"({found.runs:,} runs)",
+        *(f"{name} became unsafe in {times} of them" for name, times in found.unsafe_at.items()),
+        f"could change the ranking: {', '.join(reversing)}" if reversing
+        else "no assumed cost changed the ranking, alone or among others")
 
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:

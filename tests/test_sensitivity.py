@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pysim import engine, machines, ops, policies, scenario, sensitivity
 from pysim.engine import Question, Result
 from pysim.errors import InputError
+from sweeps import listings
 from sweeps.cli import main
 
 HALF, ONE, TWO = sensitivity.LEVELS
@@ -95,6 +97,57 @@ def test_the_one_cost_that_reverses_the_ranking_is_found() -> None:
     assert 0 < found.held < found.settings
 
 
+def test_the_cost_that_a_policy_hangs_on_has_the_whole_variance() -> None:
+    found = sensitivity.study(base(), ["mark-7.2", "mark-barrier"], paths=1, sobol=64,
+                              simulate=made_up)
+    for one in found.assumptions:
+        share = 1 if one.path == "barrier_cycles" else 0
+        assert one.shares == {"mark-7.2": 0, "mark-barrier": pytest.approx(share, abs=0.05)}
+    assert found.settings > 64 * (len(found.assumptions) + 1)
+    with pytest.raises(InputError, match="power of two"):
+        sensitivity.study(base(), ["mark-7.2", "mark-barrier"], sobol=48, simulate=made_up)
+
+
+def test_two_costs_that_add_up_share_the_variance() -> None:
+    """As 2 to 1 in cycles a doubling, hence as 4 to 1 in variance."""
+    def adds(question: Question) -> Result:
+        params = engine.ffi.from_buffer("struct csim_params *", question.params)
+        machine = params.machine
+        result = made_up(question)
+        cycles = 200 * machine.barrier_cycles + 100 * machine.amo_cycles
+        return replace(result, counters=result.counters | {"mark_cycles": cycles})
+
+    machine = machines.load("sg2042")
+    assert machine.barrier_cycles == machine.amo_cycles == 20
+    found = sensitivity.study(base(), ["mark-7.2", "mark-barrier"], paths=1, sobol=256,
+                              simulate=adds)
+    shares = {one.path: one.shares["mark-barrier"] for one in found.assumptions}
+    assert shares.pop("barrier_cycles") == pytest.approx(0.8, abs=0.05)
+    assert shares.pop("amo_cycles") == pytest.approx(0.2, abs=0.05)
+    assert set(shares.values()) == {0}
+
+
+def test_a_policy_that_becomes_unsafe_has_lost_its_place() -> None:
+    def dies(question: Question) -> Result:
+        params = engine.ffi.from_buffer("struct csim_params *", question.params)
+        dear = question.ops == BARRIER_OPS and params.machine.barrier_cycles > 20
+        return replace(made_up(question), verdict="oops" if dear else "ran")
+
+    found = sensitivity.study(base(), ["mark-7.2", "mark-barrier"], paths=4, simulate=dies)
+    assert not [one for one in found.assumptions if one.reverses]
+    assert 0 < found.unsafe_at["mark-barrier"] == found.settings - found.held < found.settings
+    assert "mark-7.2" not in found.unsafe_at
+    assert "mark-barrier became unsafe in" in listings.sensitivity(found, "plain")
+
+
+def test_policies_too_close_are_named() -> None:
+    found = sensitivity.Study(machine="m", unsafe=(), assumptions=(), settings=1, runs=2, held=1,
+                              ranking=(("a", Fraction(0)), ("b", sensitivity.MARGIN),
+                                       ("c", 3 * sensitivity.MARGIN)))
+    assert found.tied == ("a and b",)
+    assert "too close to be told apart: a and b" in listings.sensitivity(found, "plain")
+
+
 def test_an_unsafe_policy_is_not_ranked() -> None:
     def none_dies(question: Question) -> Result:
         result = made_up(question)
@@ -119,4 +172,9 @@ def test_the_command_prints_ranking_and_assumptions(capsys: pytest.CaptureFixtur
     ranking, costs = json.loads(capsys.readouterr().out)["tables"]
     assert len(ranking["rows"]) == 2
     assert len(costs["rows"]) == len(sensitivity.assumed_costs(machines.load("sg2042")))
+    assert main(["sensitivity", "--harts", "2", "--duration-ms", "0.1", "--paths", "1", "--policy",
+                 "mark-7.2", "--policy", "preventive-range", "--sobol", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "share of variance %" in said
+    assert "no assumed cost changed the ranking, alone or among others" in said
     assert main(["sensitivity", "--policy", "mark-7.3", "--policy", "none"]) == 2
