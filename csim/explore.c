@@ -129,6 +129,9 @@ static bool follow(struct search *search, uint16_t label)
     search->stuck &= kind == CSIM_EXPLORE_FILL || kind == CSIM_EXPLORE_EVICT;
     search->result->transitions++;
     enum explore_outcome outcome = explore_step_take(&ex->model, &ex->state, label);
+    if (kind == CSIM_EXPLORE_DRAIN)
+        ex->changed = explore_canon_touched(&ex->model, &ex->state, ex->pieces, ex->changed,
+                                            explore_label_hart(label));
     bool more = true;
     if (outcome == EXPLORE_FINE) {
         more = offer(search, search->number, label);

@@ -55,6 +55,8 @@ static bool same_script(const struct explore_model *m, uint32_t a, uint32_t b)
 void explore_canon_group(struct explore_model *m, bool wanted)
 {
     memset(m->group, 255, sizeof m->group);
+    memset(m->under, 255, sizeof m->under);
+    memset(m->above, 255, sizeof m->above);
     m->members_nr = 0;
     m->grouped = 0;
     if (!wanted || m->q.object != UINT32_MAX)
@@ -72,12 +74,16 @@ void explore_canon_group(struct explore_model *m, bool wanted)
             m->grouped |= (uint8_t)(1u << a | 1u << b);
         }
     }
+    for (uint32_t i = 1; i < m->members_nr; i++) {
+        uint8_t low = m->members[i - 1], high = m->members[i];
+        if (m->group[low] == m->group[high]) {
+            m->above[low] = high;
+            m->under[high] = low;
+        }
+    }
 }
 
 /* ---- packing --------------------------------------------------------------------------------- */
-
-/* Words of a hart that are copied without asking whether it has them. */
-enum { EXPLORE_HEAD_WORDS = 4 };
 
 static uint64_t control_bits(const struct explore_hart *hart)
 {
@@ -114,16 +120,15 @@ static uint32_t unpack_hart(const struct explore_model *m, const uint64_t *in,
     uint32_t nr = 0;
     memcpy(hart, &in[nr++], sizeof in[0]);
     hart->answers = in[nr++];
-    hart->stale = m->bounded ? in[nr++] : 0;
-    uint64_t wide = m->wide_harts ? in[nr++] : 0;
-    hart->trace = (uint32_t)wide;
-    hart->deferred = (uint32_t)(wide >> 32);
-    for (uint32_t i = 0; i < hart->frames_nr; i++) {
-        uint64_t words[2] = {in[nr++], 0};
-        if (m->wide_frames)
-            words[1] = in[nr++];
-        memcpy(&hart->frames[i], words, sizeof words);
+    if (m->bounded)
+        hart->stale = in[nr++];
+    if (m->wide_harts) {
+        hart->trace = (uint32_t)in[nr];
+        hart->deferred = (uint32_t)(in[nr++] >> 32);
     }
+    uint32_t frame_words = m->wide_frames ? 2 : 1;
+    for (uint32_t i = 0; i < hart->frames_nr; i++, nr += frame_words)
+        memcpy(&hart->frames[i], &in[nr], frame_words * sizeof in[0]);
     for (uint32_t i = 0; i < hart->stores_nr; i++)
         memcpy(&hart->stores[i], &in[nr++], sizeof hart->stores[0]);
     return nr;
@@ -230,14 +235,42 @@ static uint32_t unpack_shared(const struct explore_model *m, const uint64_t *rec
     return 3;
 }
 
-uint32_t explore_canon_pack(const struct explore_model *m, const struct explore_state *s,
-                            const struct explore_piece *pieces, uint32_t changed, uint64_t *record,
-                            uint8_t order[EXPLORE_HARTS])
+/* Whether the record of a member of a group is not in ascending order with its neighbours'. */
+static bool is_out_of_place(const struct explore_model *m, const struct explore_piece *pieces,
+                            uint32_t h, const struct explore_piece *now)
+{
+    return (m->under[h] != 255 && compare(&pieces[m->under[h]], now) > 0) ||
+           (m->above[h] != 255 && compare(now, &pieces[m->above[h]]) > 0);
+}
+
+/* Writes what nearly every transition leaves: one hart changed, and it keeps its place. All others
+ * are where they were in the record before, and copied in two pieces. Returns 0 if it moves. */
+static uint32_t pack_one(const struct explore_model *m, const struct explore_state *s,
+                         const struct explore_piece *pieces, uint32_t h, uint64_t *record)
+{
+    uint64_t words[EXPLORE_HART_WORDS];
+    struct explore_piece now = {words, pack_hart(m, &s->hart[h], words)};
+    if (is_out_of_place(m, pieces, h, &now))
+        return 0;
+    const struct explore_piece *first = &pieces[0], *last = &pieces[m->q.harts - 1];
+    const uint64_t *after = pieces[h].words + pieces[h].length;
+    uint32_t before_nr = (uint32_t)(pieces[h].words - first->words);
+    uint32_t after_nr = (uint32_t)(last->words + last->length - after);
+    uint32_t nr = pack_shared(m, s, record);
+    memcpy(record + nr, first->words, before_nr * sizeof *record);
+    memcpy(record + nr + before_nr, words, now.length * sizeof *record);
+    memcpy(record + nr + before_nr + now.length, after, after_nr * sizeof *record);
+    return nr + before_nr + now.length + after_nr;
+}
+
+/* Writes any state. */
+static uint32_t pack_all(const struct explore_model *m, const struct explore_state *s,
+                         const struct explore_piece *pieces, uint32_t changed, uint64_t *record,
+                         uint8_t order[EXPLORE_HARTS])
 {
     uint64_t words[EXPLORE_HARTS][EXPLORE_HART_WORDS];
     struct explore_piece now[EXPLORE_HARTS];
     for (uint32_t h = 0; h < m->q.harts; h++) {
-        order[h] = (uint8_t)h;
         if ((changed >> h & 1) != 0)
             now[h] = (struct explore_piece){words[h], pack_hart(m, &s->hart[h], words[h])};
         else
@@ -248,15 +281,43 @@ uint32_t explore_canon_pack(const struct explore_model *m, const struct explore_
     uint32_t nr = pack_shared(m, s, record);
     for (uint32_t i = 0; i < m->q.harts; i++) {
         const struct explore_piece *piece = &now[order[i]];
-        /* few are longer, and those before have room for all of this */
-        memcpy(record + nr, piece->words, EXPLORE_HEAD_WORDS * sizeof *record);
-        for (uint32_t j = EXPLORE_HEAD_WORDS; j < piece->length; j++)
-            record[nr + j] = piece->words[j];
+        memcpy(record + nr, piece->words, piece->length * sizeof *record);
         nr += piece->length;
     }
+    return nr;
+}
+
+uint32_t explore_canon_pack(const struct explore_model *m, const struct explore_state *s,
+                            const struct explore_piece *pieces, uint32_t changed, uint64_t *record,
+                            uint8_t order[EXPLORE_HARTS])
+{
+    static const uint8_t as_it_is[EXPLORE_HARTS] = {0, 1, 2, 3, 4, 5};
+    memcpy(order, as_it_is, sizeof as_it_is);
+    bool one = pieces != NULL && changed != 0 && (changed & (changed - 1)) == 0;
+    /* where names were changed after sorting, records need not be in ascending order */
+    uint32_t nr = one && !m->names
+                      ? pack_one(m, s, pieces, (uint32_t)__builtin_ctz(changed), record)
+                      : 0;
+    if (nr == 0)
+        nr = pack_all(m, s, pieces, changed, record, order);
     assert(nr < 256);
     record[0] |= (uint64_t)nr << 56;
     return nr;
+}
+
+uint32_t explore_canon_touched(const struct explore_model *m, const struct explore_state *s,
+                               const struct explore_piece pieces[EXPLORE_HARTS], uint32_t reached,
+                               uint32_t own)
+{
+    if (m->bounded)
+        return reached;
+    for (uint32_t h = 0; h < m->q.harts; h++) {
+        bool same = control_bits(&s->hart[h]) == pieces[h].words[0] &&
+                    s->hart[h].answers == pieces[h].words[1];
+        if (same && h != own)
+            reached &= ~(1u << h);
+    }
+    return reached;
 }
 
 void explore_canon_unpack(const struct explore_model *m, const uint64_t *record,
@@ -276,9 +337,9 @@ void explore_canon_restore(const struct explore_model *m, const uint64_t *record
                            struct explore_state *s)
 {
     unpack_shared(m, record, s);
-    for (uint32_t h = 0; h < m->q.harts; h++) {
-        if ((changed >> h & 1) != 0)
-            unpack_hart(m, pieces[h].words, &s->hart[h]);
+    for (; changed != 0; changed &= changed - 1) {
+        uint32_t h = (uint32_t)__builtin_ctz(changed);
+        unpack_hart(m, pieces[h].words, &s->hart[h]);
     }
 }
 

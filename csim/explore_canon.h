@@ -33,6 +33,12 @@ uint32_t explore_canon_pack(const struct explore_model *m, const struct explore_
                             const struct explore_piece *pieces, uint32_t changed, uint64_t *record,
                             uint8_t order[EXPLORE_HARTS]);
 
+/* Of the harts that a drained store of hart `own` reached, those it changed: what others gain from
+ * one is in their first two words, unless staleness is counted. */
+uint32_t explore_canon_touched(const struct explore_model *m, const struct explore_state *s,
+                               const struct explore_piece pieces[EXPLORE_HARTS], uint32_t reached,
+                               uint32_t own);
+
 /* Puts back what a transition changed: what is shared, and the harts in `changed`. */
 void explore_canon_restore(const struct explore_model *m, const uint64_t *record,
                            const struct explore_piece pieces[EXPLORE_HARTS], uint32_t changed,

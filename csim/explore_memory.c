@@ -394,7 +394,7 @@ static bool mark_in_flight(const struct explore_model *m, const struct explore_s
     return false;
 }
 
-/* Pages of a set that a walk by h may find invalid. */
+/* Whether a walk by h may find a page of a set invalid. */
 static bool may_miss(const struct explore_model *m, const struct explore_state *s, uint32_t h,
                      uint32_t pages)
 {
@@ -406,14 +406,28 @@ static bool may_miss(const struct explore_model *m, const struct explore_state *
     return false;
 }
 
+/* The invalid answer in the nibble of each page of a set. */
+static uint64_t invalid_answers(uint32_t pages)
+{
+    uint64_t answers = 0;
+    for (uint32_t p = 0; pages >> p != 0; p++)
+        answers |= (uint64_t)(pages >> p & 1) << (4 * p);
+    return answers;
+}
+
 bool explore_memory_breaks_s5(const struct explore_model *m, const struct explore_state *s)
 {
     for (uint32_t mark = 0; mark < m->program.marks_nr; mark++) {
         if (s->covered[mark] == 0)
             continue;
+        uint64_t invalid = invalid_answers(s->covered[mark]);
         for (uint32_t h = 0; h < m->q.harts; h++) {
-            if ((s->hart[h].marks >> mark & 1) == 0 && may_miss(m, s, h, s->covered[mark]) &&
-                !fences_next(&s->hart[h]) && !mark_in_flight(m, s, mark))
+            /* only the table and an entry not yet filled answer what is not in the nibbles */
+            bool elsewhere = m->single || m->below != 0;
+            if ((s->hart[h].marks >> mark & 1) == 0 &&
+                ((s->hart[h].answers & invalid) != 0 || elsewhere) &&
+                may_miss(m, s, h, s->covered[mark]) && !fences_next(&s->hart[h]) &&
+                !mark_in_flight(m, s, mark))
                 return true;
         }
     }

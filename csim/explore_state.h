@@ -133,6 +133,7 @@ struct explore_model {
     bool eager;             /* allowed and asked for */
     uint8_t group[EXPLORE_HARTS]; /* interchangeable harts have the same; 255: alone */
     uint8_t members[EXPLORE_HARTS]; /* harts in groups, those of a group after each other */
+    uint8_t under[EXPLORE_HARTS], above[EXPLORE_HARTS]; /* neighbours among them; 255: none */
     uint32_t members_nr;
     uint8_t grouped;        /* the same harts, as bits */
     bool names;             /* frames or buffered marks can name some harts and not others */

@@ -8,9 +8,13 @@
  * size, and slots visited in ascending order never jump over one that is still to move. For that a
  * probe must not wrap around: the slots end in a tail of TAIL that catches the last clusters.
  *
- * Fingerprints are products of 64 x 64 -> 128 bits folded by xor (the multiply of wyhash and its
- * kin). With N states the chance that any two share one is about N^2 / 2^65. Exact mode compares
- * the records too and has no such chance; its price is the records, kept for ever.
+ * Fingerprints are NH (Black and others, UMAC, CRYPTO 1999): sums of products of 64 x 64 -> 128
+ * bits whose multiplications overlap, folded to 64 bits by one more. With N states the chance that
+ * any two share one is about N^2 / 2^65. Exact mode compares the records too and has no such
+ * chance; its price is the records, kept for ever.
+ *
+ * The ring of records that wait for expansion starts small and doubles when it is full, so that a
+ * small frontier is written over the same lines again and again instead of over fresh memory.
  *
  * A lookup is a cache miss, exact mode's comparison another. Offers therefore wait until there are
  * EXPLORE_BATCH of them: their slots are prefetched when they are offered, the records they may be
@@ -25,7 +29,9 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { LOG2_MIN = 10, TAIL = 1024 };
+#include "rng.h"
+
+enum { LOG2_MIN = 10, TAIL = 1024, RING_WORDS_MIN = 1 << 14 };
 
 __extension__ typedef unsigned __int128 wide;
 
@@ -35,24 +41,26 @@ static uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Its upper half is never 0: that is an empty slot. Two chains, whose multiplications overlap. */
-static uint64_t fingerprint(const uint64_t *record, uint32_t length, uint64_t seed)
+static void make_keys(struct explore_table *table, uint64_t seed)
 {
-    const uint64_t odd0 = UINT64_C(0xa0761d6478bd642f), odd1 = UINT64_C(0xe7037ed1a0b428db),
-                   odd2 = UINT64_C(0x8ebc6af09c88c6e3), odd3 = UINT64_C(0x589965cc75374cc3);
-    uint64_t a = seed ^ odd2, b = seed + odd3;
+    for (uint32_t i = 0; i < EXPLORE_KEYS; i++)
+        table->keys[i] = rng_mix(seed + i * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+/* Its upper half is never 0: that is an empty slot. A record begins with its length, so an odd last
+ * word may as well be followed by a zero. */
+static uint64_t fingerprint(const struct explore_table *table, const uint64_t *record,
+                            uint32_t length)
+{
+    const uint64_t *keys = table->keys;
+    wide sum = 0;
     uint32_t i = 0;
-    for (; i + 4 <= length; i += 4) {
-        a = fold(record[i] ^ odd0 ^ a, record[i + 1] ^ odd1 ^ (a >> 29));
-        b = fold(record[i + 2] ^ odd2 ^ b, record[i + 3] ^ odd3 ^ (b >> 29));
-    }
-    uint32_t rest = length - i;
-    uint64_t w0 = rest > 0 ? record[i] : 0, w1 = rest > 1 ? record[i + 1] : 0;
-    uint64_t w2 = rest > 2 ? record[i + 2] : 0;
-    a = fold(w0 ^ odd0 ^ a, w1 ^ odd1 ^ (a >> 29));
-    b = fold(w2 ^ odd2 ^ b, length ^ odd3);
-    uint64_t h = fold(a ^ odd1, b ^ odd2);
-    h ^= fold(h ^ odd3, UINT64_C(0x1d8e4e27c47d124f));
+    for (; i + 2 <= length; i += 2)
+        sum += (wide)(record[i] + keys[i]) * (record[i + 1] + keys[i + 1]);
+    if (i < length)
+        sum += (wide)(record[i] + keys[i]) * keys[i + 1];
+    uint64_t h = fold((uint64_t)sum ^ keys[EXPLORE_KEYS - 2],
+                      (uint64_t)(sum >> 64) ^ keys[EXPLORE_KEYS - 1]);
     return h >> 32 != 0 ? h : h | UINT64_C(1) << 32;
 }
 
@@ -91,6 +99,12 @@ static uint64_t slots_in_use(const struct explore_table *table)
     return UINT64_C(1) << table->log2;
 }
 
+/* Seven tenths of the slots in use: then they double. */
+static uint32_t full_at(const struct explore_table *table)
+{
+    return (uint32_t)(slots_in_use(table) / 10 * 7);
+}
+
 static void empty(struct explore_table *table, uint64_t first, uint64_t count)
 {
     memset(table->slots + first, 0, count * sizeof *table->slots);
@@ -101,7 +115,7 @@ bool explore_table_open(struct explore_table *table, void *memory, uint64_t byte
 {
     memset(table, 0, offsetof(struct explore_table, offers));
     table->exact = exact;
-    table->seed = seed;
+    make_keys(table, seed);
     uint64_t slot_bytes = sizeof *table->slots;
     uint64_t state_bytes = sizeof *table->parents + sizeof *table->labels;
     uint64_t fixed = TAIL * slot_bytes + 64;
@@ -124,6 +138,10 @@ bool explore_table_open(struct explore_table *table, void *memory, uint64_t byte
     table->labels = cut(&from, most, sizeof *table->labels);
     assert((uint64_t)(from - (unsigned char *)memory) <= bytes);
     table->log2 = LOG2_MIN;
+    table->full_at = full_at(table);
+    table->ring_words = exact ? table->heap_words : RING_WORDS_MIN;
+    if (table->ring_words > table->heap_words)
+        table->ring_words = table->heap_words;
     empty(table, 0, slots_in_use(table) + TAIL);
     return table->heap_words > EXPLORE_RECORD_WORDS_MAX;
 }
@@ -203,27 +221,44 @@ static void write_record(struct explore_table *table, const uint64_t *record, ui
     table->used_words += length;
 }
 
-/* Moves the head to the start of the ring when a record does not fit before its end. */
+/* Whether a record fits; the head goes to the start of the ring when it does not before the end. */
 static bool has_room(struct explore_table *table, uint32_t length)
 {
-    if (table->head + length > table->heap_words) {
+    if (table->head + length > table->ring_words) {
         if (table->exact || table->tail > table->head)
             return false;
-        uint64_t rest = table->heap_words - table->head;
+        uint64_t rest = table->ring_words - table->head;
         if (rest > 0)
             table->heap[table->head] = 0; /* no record has no words: go to the start */
         table->used_words += rest;
         table->head = 0;
     }
-    return table->used_words + length <= table->heap_words;
+    return table->used_words + length <= table->ring_words;
+}
+
+/* Doubles the ring. What waits between its tail and its end moves up with the end. */
+static bool widen(struct explore_table *table)
+{
+    uint64_t old = table->ring_words, now = 2 * old;
+    if (old == table->heap_words)
+        return false;
+    if (now > table->heap_words)
+        now = table->heap_words;
+    if (table->used_words > 0 && table->tail >= table->head) {
+        uint64_t last = old - table->tail;
+        memmove(table->heap + now - last, table->heap + table->tail, last * sizeof *table->heap);
+        table->tail = now - last;
+    }
+    table->ring_words = now;
+    return true;
 }
 
 const uint64_t *explore_table_take(struct explore_table *table)
 {
     if (table->taken == table->states)
         return NULL;
-    if (table->tail == table->heap_words || table->heap[table->tail] == 0) {
-        table->used_words -= table->heap_words - table->tail;
+    if (table->tail == table->ring_words || table->heap[table->tail] == 0) {
+        table->used_words -= table->ring_words - table->tail;
         table->tail = 0;
     }
     const uint64_t *record = table->heap + table->tail;
@@ -251,9 +286,10 @@ static bool has_number(struct explore_table *table)
 {
     if (table->states >= table->states_max)
         return false;
-    while (table->states >= slots_in_use(table) / 10 * 7) {
+    while (table->states >= table->full_at) {
         if (table->log2 >= table->log2_max || !grow(table))
             return false;
+        table->full_at = full_at(table);
     }
     return true;
 }
@@ -268,9 +304,17 @@ static bool look_up(struct explore_table *table, const struct explore_offer *off
             return true;
         i = probe(table, offer->print, i + 1);
     }
-    if (!has_number(table) || !has_room(table, offer->length))
+    uint32_t log2 = table->log2;
+    if (!has_number(table))
         return false;
-    if (!put(table, slot_of(table, offer->print, table->head)))
+    while (!has_room(table, offer->length)) {
+        if (!widen(table))
+            return false;
+    }
+    uint64_t slot = slot_of(table, offer->print, table->head);
+    if (i < end && log2 == table->log2)
+        table->slots[i] = slot; /* where the probe ended */
+    else if (!put(table, slot))
         return false;
     table->parents[table->states] = offer->parent;
     table->labels[table->states] = offer->label;
@@ -306,7 +350,7 @@ uint64_t *explore_table_room(struct explore_table *table)
 bool explore_table_offer(struct explore_table *table, uint32_t length, uint32_t parent,
                          uint16_t label)
 {
-    uint64_t print = fingerprint(table->waiting + table->waiting_words, length, table->seed);
+    uint64_t print = fingerprint(table, table->waiting + table->waiting_words, length);
     table->offers[table->offers_nr++] = (struct explore_offer){
         .print = print,
         .at = table->waiting_words,

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { EXPLORE_RECORD_WORDS_MAX = 255, EXPLORE_BATCH = 64 };
+enum { EXPLORE_RECORD_WORDS_MAX = 255, EXPLORE_BATCH = 64, EXPLORE_KEYS = 258 };
 
 #define EXPLORE_NO_STATE UINT32_MAX
 
@@ -34,11 +34,13 @@ struct explore_table {
     uint16_t *labels;     /* by number: the transition out of its parent */
     uint64_t *heap;       /* records; a ring unless exact */
     uint64_t heap_words;
+    uint64_t ring_words;  /* of them in use: the ring's size */
     uint64_t used_words;  /* that must not be overwritten */
     uint64_t head, tail;  /* where the next record is written, and the next is taken */
-    uint64_t seed;        /* of the fingerprints */
+    uint64_t keys[EXPLORE_KEYS]; /* of the fingerprints */
     uint32_t log2;        /* slots in use: 2^log2 and a tail that never wraps */
     uint32_t log2_max;
+    uint32_t full_at;     /* states for which the slots in use are enough */
     uint32_t states;
     uint32_t states_max;
     uint32_t taken;
