@@ -168,7 +168,7 @@ static void saved(const struct explore_model *m, struct explore_state *s, uint32
         break;
     case EXPLORE_CALL:
     case EXPLORE_NESTED:
-        assert(false && "only traps save a frame");
+        assert(0 && "only traps save a frame");
     }
 }
 
@@ -234,7 +234,7 @@ void explore_control_completed(const struct explore_model *m, struct explore_sta
     case CSIM_EXPLORE_AT_SCRIPT:
     case CSIM_EXPLORE_AT_FAIL:
     case CSIM_EXPLORE_PHASES_NR:
-        assert(false && "nothing completes there");
+        assert(0 && "nothing completes there");
     }
 }
 
@@ -370,7 +370,7 @@ static bool rests_at(const struct explore_model *m, const struct explore_state *
     case CSIM_OP_KINDS:
         break;
     }
-    assert(false && "csim_check_program let an unknown op pass");
+    assert(0 && "csim_check_program let an unknown op pass");
     return false;
 }
 

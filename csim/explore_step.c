@@ -559,7 +559,7 @@ static enum explore_outcome take_op(const struct explore_model *m, struct explor
     case CSIM_OP_FALL_THROUGH:
     case CSIM_OP_FAIL:
     case CSIM_OP_KINDS:
-        assert(false && "not a step");
+        assert(0 && "not a step");
     }
     explore_control_next_op(f);
     return outcome;
@@ -654,7 +654,7 @@ static enum explore_outcome take_step(const struct explore_model *m, struct expl
     case CSIM_EXPLORE_AT_TOUCH:
     case CSIM_EXPLORE_AT_USER_LOAD:
     case CSIM_EXPLORE_PHASES_NR:
-        assert(false && "not a step");
+        assert(0 && "not a step");
     }
     explore_control_completed(m, s, h);
     return EXPLORE_FINE;
