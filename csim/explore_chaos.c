@@ -1,8 +1,8 @@
 /* explore_chaos.c: any number of harts; docs/abstract-machine.md, section 8.
  *
  * One hart and one page stay exact. The rest of the system reaches them only through this hart's
- * bit of a mark, through traps it takes for other reasons, and through fences it is asked for; each
- * may happen at any moment, so what is verified holds whatever the rest is. What is refuted may
+ * bit of a mark, through traps and task switches it takes for other reasons, and through fences it
+ * is asked for; each may happen at any moment, so what is verified holds whatever the rest is. What is refuted may
  * need something that no rest would do, and is confirmed by a bounded scenario or not at all.
  */
 #include "explore_chaos.h"
@@ -12,7 +12,7 @@
 #include "explore_memory.h"
 
 /* Numbers of the moves: MARK + m, WIPE + m, ... */
-enum { MARK = 0, WIPE = 8, FAULT = 16, INTERRUPT = 17, FENCE = 18 };
+enum { MARK = 0, WIPE = 8, FAULT = 16, INTERRUPT = 17, FENCE = 18, SWITCH = 19 };
 
 /* A fault on a page nobody maps: from the script or a call, or from the C half of the one trap. */
 static bool may_fault(const struct explore_model *m, const struct explore_state *s, uint32_t h)
@@ -47,6 +47,8 @@ uint32_t explore_chaos_labels(const struct explore_model *m, const struct explor
         labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, INTERRUPT);
     if (on || m->q.via != CSIM_VIA_IMSIC)
         labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, FENCE);
+    if (on && m->program.handler_nr[CSIM_SWITCH_TASK] != 0)
+        labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, SWITCH);
     return nr;
 }
 
@@ -69,6 +71,8 @@ void explore_chaos_take(const struct explore_model *m, struct explore_state *s, 
         trap(m, s, h, EXPLORE_INTERRUPTED, 0, 0);
     else if (move == FENCE && m->q.via == CSIM_VIA_IMSIC)
         trap(m, s, h, EXPLORE_IPI, EXPLORE_EVERYTHING << 4, EXPLORE_ACKED);
+    else if (move == SWITCH)
+        explore_control_push_switch(m, &s->hart[h]);
     else if (move == FENCE)
         explore_memory_fence_all(m, s, h);
     else if (move >= WIPE)

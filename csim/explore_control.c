@@ -77,12 +77,20 @@ void explore_control_push_nested(const struct explore_model *m, struct explore_s
              (m->q.object + h) | 1u << 4);
 }
 
+/* A switch between tasks that are nobody's here: the stack is not one of the scenario's. */
+void explore_control_push_switch(const struct explore_model *m, struct explore_hart *hart)
+{
+    struct explore_frame *f = push(hart, EXPLORE_CALL, m->program.handler_at[CSIM_SWITCH_TASK],
+                                   (m->q.pages - 1) | 1u << 4);
+    f->flags = EXPLORE_MASKED | EXPLORE_ELSEWHERE;
+}
+
 void explore_control_pop(const struct explore_model *m, struct explore_state *s, uint32_t h)
 {
     struct explore_hart *hart = &s->hart[h];
     struct explore_frame *f = explore_state_top(hart);
     hart->frames_nr--;
-    if (f->kind != EXPLORE_CALL)
+    if (f->kind != EXPLORE_CALL || (f->flags & EXPLORE_ELSEWHERE) != 0)
         return;
     if (explore_control_action(m, s, h)->kind == CSIM_EXPLORE_SWITCH)
         hart->sub = 1;
@@ -276,8 +284,8 @@ static bool static_part_holds(const struct explore_model *m, const struct explor
 
 uint32_t explore_control_targets(const struct explore_model *m, uint32_t who, uint32_t h)
 {
-    if (who == CSIM_WHO_OWN)
-        return 1u << h;
+    if (who == CSIM_WHO_OWN || who == CSIM_WHO_MM_MASK || who == CSIM_WHO_RUNNING)
+        return 1u << h;     /* nobody promises that another hart has run this address space */
     return who == CSIM_WHO_OTHERS ? m->all & ~(1u << h) : m->all;
 }
 
@@ -298,7 +306,7 @@ static bool stack_page(const struct explore_model *m, const struct explore_hart 
 static bool publishes(const struct explore_model *m, const struct explore_state *s, uint32_t h,
                       const struct explore_frame *f)
 {
-    return f->kind == EXPLORE_CALL && (f->flags & EXPLORE_PUBLISHED) == 0 &&
+    return f->kind == EXPLORE_CALL && (f->flags & (EXPLORE_PUBLISHED | EXPLORE_ELSEWHERE)) == 0 &&
            explore_control_action(m, s, h)->kind == CSIM_EXPLORE_MAP;
 }
 
@@ -344,6 +352,8 @@ static bool rests_at(const struct explore_model *m, const struct explore_state *
     case CSIM_OP_ACK:
         return f->kind == EXPLORE_IPI && (f->flags & EXPLORE_ACKED) == 0;
     case CSIM_OP_TOUCH_STACK:
+        if (op->a == 1 && (f->flags & EXPLORE_ELSEWHERE) != 0)
+            return false;
         return stack_page(m, &s->hart[h], op, &page);
     case CSIM_OP_STORE_BARRIER:
     case CSIM_OP_SYNC_CONTEXT:

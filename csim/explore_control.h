@@ -47,6 +47,7 @@ uint32_t explore_control_nested(const struct explore_hart *hart);
 /* Push a frame; there must be room. `extent` is coded as in struct explore_frame. */
 void explore_control_push_trap(const struct explore_model *m, struct explore_hart *hart,
                                enum explore_frame_kind kind, bool user, uint32_t extent);
+void explore_control_push_switch(const struct explore_model *m, struct explore_hart *hart);
 void explore_control_push_nested(const struct explore_model *m, struct explore_state *s,
                                  uint32_t h);
 void explore_control_pop(const struct explore_model *m, struct explore_state *s, uint32_t h);

@@ -144,6 +144,23 @@ static enum csim_status check_op(const struct csim_explore_question *q, const st
     return CSIM_OK;
 }
 
+/* Chaos marks, wipes, traps, fences and switches tasks; it does not map for others. */
+static enum csim_status check_chaos(const struct csim_program *program, const struct csim_op *ops,
+                                    struct csim_error *error)
+{
+    const uint32_t mapping[] = {CSIM_MAP_KERNEL, CSIM_UNMAP_KERNEL, CSIM_PURGE_KERNEL,
+                                CSIM_FLUSH_KERNEL};
+    for (size_t i = 0; i < sizeof mapping / sizeof mapping[0]; i++) {
+        uint32_t at = program->handler_at[mapping[i]], end = at + program->handler_nr[mapping[i]];
+        for (; at < end; at++) {
+            if (ops[at].kind == CSIM_OP_CLEAR_MARK)
+                return refuse(error, "chaos", "a mapping that clears marks is no business of one "
+                              "hart: nothing can be said of any number of them");
+        }
+    }
+    return CSIM_OK;
+}
+
 enum csim_status explore_model_check(const struct csim_explore_question *q,
                                      const struct csim_program *program, const struct csim_op *ops,
                                      struct csim_error *error)
@@ -154,6 +171,8 @@ enum csim_status explore_model_check(const struct csim_explore_question *q,
         status = check_ranges(q, error);
     for (uint32_t i = 0; status == CSIM_OK && i < program->ops_nr; i++)
         status = check_op(q, &ops[i], i, error);
+    if (status == CSIM_OK && q->chaos != UINT32_MAX)
+        status = check_chaos(program, ops, error);
     for (uint32_t h = 0; status == CSIM_OK && h < q->harts; h++) {
         if (q->cpus[h] >= 64)
             return refuse(error, "cpus", "%u is not below 64", q->cpus[h]);
@@ -268,8 +287,7 @@ static bool marks_some(const struct explore_model *m)
 {
     for (uint32_t i = 0; i < m->program.ops_nr; i++) {
         const struct csim_op *op = &m->ops[i];
-        if (op->kind == CSIM_OP_MARK && (op->b == CSIM_WHO_OWN || op->b == CSIM_WHO_OTHERS ||
-                                         op->b == CSIM_WHO_FIRST_N))
+        if (op->kind == CSIM_OP_MARK && op->b != CSIM_WHO_ALL && op->b != CSIM_WHO_ONLINE)
             return true;
     }
     return false;

@@ -14,7 +14,7 @@ enum {
     EXPLORE_HARTS = CSIM_EXPLORE_HARTS_MAX,
     EXPLORE_PAGES = CSIM_EXPLORE_PAGES_MAX,
     EXPLORE_NESTING_MAX = 6,
-    EXPLORE_FRAMES = EXPLORE_NESTING_MAX + 1, /* and one call at the bottom */
+    EXPLORE_FRAMES = EXPLORE_NESTING_MAX + 2, /* and a call at the bottom, and chaos's over it */
     EXPLORE_STORES = 16,                      /* buffered stores of one hart */
     EXPLORE_EVERYTHING = 15                   /* an extent's count */
 };
@@ -45,7 +45,7 @@ enum {                      /* explore_frame.flags */
     EXPLORE_CLEARED = 16,   /* ghost: it cleared a mark and has not fenced in full since */
     EXPLORE_BY_STORE = 32,  /* the fault is a store's */
     EXPLORE_KNOWS_WORD = 64, /* regs hold something */
-    EXPLORE_ELSEWHERE = 128 /* a fault that no access of the script took */
+    EXPLORE_ELSEWHERE = 128 /* a fault that no access of the script took, or a call of no action */
 };
 
 struct explore_frame {

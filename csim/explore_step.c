@@ -299,7 +299,8 @@ static enum explore_outcome store_pte(const struct explore_model *m, struct expl
         return issued(explore_memory_issue(
             m, s, h, (struct explore_store){.place = EXPLORE_AT_TABLE, .value = 1}));
     const struct csim_explore_action *action = explore_control_action(m, s, h);
-    bool own_frame = f->kind == EXPLORE_CALL && action->kind != CSIM_EXPLORE_SWITCH;
+    bool own_frame = f->kind == EXPLORE_CALL && action->kind != CSIM_EXPLORE_SWITCH &&
+                     (f->flags & EXPLORE_ELSEWHERE) == 0;
     uint32_t value = op->a == 0 ? 0 : own_frame ? action->frame : 1;
     f->sub++;
     struct explore_store store = {.place = (uint8_t)(EXPLORE_AT_LEAF + page),
@@ -320,12 +321,8 @@ static enum explore_outcome publish(const struct explore_model *m, struct explor
 static uint32_t bits_of(const struct explore_model *m, const struct csim_op *op, uint32_t who,
                         uint32_t h)
 {
-    if (who == CSIM_WHO_OWN)
-        return 1u << h;
-    if (who == CSIM_WHO_OTHERS)
-        return m->all & ~(1u << h);
     if (who != CSIM_WHO_FIRST_N)
-        return m->all;
+        return explore_control_targets(m, who, h);
     uint32_t bits = 0;
     for (uint32_t g = 0; g < m->q.harts; g++)
         bits |= (uint32_t)(m->q.cpus[g] < op->n) << g;
@@ -340,7 +337,7 @@ static enum explore_outcome store_mark(const struct explore_model *m, struct exp
                                   .value = (uint8_t)bits_of(m, op, op->b, h),
                                   .keep = m->all};
     bool maps = f->kind == EXPLORE_NESTED ||
-                (f->kind == EXPLORE_CALL &&
+                (f->kind == EXPLORE_CALL && (f->flags & EXPLORE_ELSEWHERE) == 0 &&
                  explore_control_action(m, s, h)->kind == CSIM_EXPLORE_MAP);
     if (maps && explore_state_has_pages(f))
         store.covers = (uint16_t)(((1u << explore_state_pages(f)) - 1) << explore_state_first(f));

@@ -172,7 +172,7 @@ def _of_action(step: ExploreStep, action: Action) -> tuple[str, str]:
 
 
 _CHAOS: Final = {16: "fault on a page of somebody else's", 17: "take an interrupt",
-                 18: "fence for somebody else's page"}
+                 18: "fence for somebody else's page", 19: "switch between somebody else's tasks"}
 
 
 def _of_chaos(checked: Checked, arg: int) -> str:

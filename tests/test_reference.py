@@ -7,54 +7,15 @@ import itertools
 from dataclasses import replace
 
 import drawn
+import known
 import pytest
+import variants
 
 from pysim import litmus, ops, policies, reference
 from pysim.errors import InputError
 from pysim.litmus import Parameters
 
 pytestmark = pytest.mark.soak  # the reference explores slowly, to be read
-SIX = ("map1", "map2", "remap", "wild", "kstack", "nl")
-
-# Known verdicts of an independent search (spec-maximal machine, stores drain in any order): a
-# property, or "" for verified. Lengths are not compared: they follow from what counts as a step.
-KNOWN = {
-    "none": ("S2", "S2", "S2", "S2", "S4", "S2"),
-    "vmalloc-fault": ("", "", "", "", "S4", "S3"),
-    "preventive-full": ("", "", "", "", "", ""),
-    "preventive-range": ("", "", "", "", "", "S2"),
-    "mark-7.2": ("", "S2", "", "S2", "", ""),
-    "mark-barrier": ("", "", "", "", "", ""),
-    "mark-switch-in": ("", "", "", "", "", ""),
-    "broken-naive-entry": ("", "", "", "", "", ""),
-}
-SVVPTC = ("S2", "S2", "S2", "S2", "S4", "S2")  # mark-6.12: the fence is a nop there
-
-# What refutes each broken variant, and where.
-BROKEN = {
-    "broken-b1": ("S2", "map2"), "broken-b2": ("S2", "map2"), "broken-b3": ("S2", "map2"),
-    "broken-b4": ("S4", "kstack"), "broken-b5": ("S2", "map1"), "broken-b6": ("S2", "map1"),
-    "broken-b7": ("S2", "map2"), "broken-b8": ("S2", "map1"), "broken-b9": ("S3", "wild"),
-    "broken-b10": ("S2", "map1"), "broken-b11": ("S2", "map1"), "broken-b12": ("S2", "map1"),
-    "broken-u1": ("S1", "remap"), "broken-u2": ("S1", "remap"), "broken-u3": ("S1", "remap"),
-}
-
-# map2 on other machines: order or caching, then policies with their verdicts.
-MACHINES = {
-    "pso": Parameters(),
-    "tso": Parameters(order="tso"),
-    "sc": Parameters(order="sc"),
-    "reorder": Parameters(invalid="reorder"),
-    "none": Parameters(invalid="none"),
-}
-BY_MACHINE = {
-    "none": ("S2", "S2", "S2", "S2", ""),
-    "vmalloc-fault": ("", "", "", "", ""),
-    "preventive-full": ("", "", "", "", ""),
-    "mark-7.2": ("S2", "", "", "S2", ""),
-    "mark-barrier": ("", "", "", "", ""),
-    "broken-b10": ("S2", "S2", "S2", "", ""),
-}
 
 
 @functools.cache
@@ -72,14 +33,35 @@ def told(found: reference.Outcome) -> str:
     return {"verified": "", "refuted": found.property}.get(found.verdict, found.verdict)
 
 
-@pytest.mark.parametrize("policy", KNOWN)
+@pytest.mark.parametrize("policy", known.KNOWN)
 def test_known_scenarios_have_known_verdicts(policy):
-    assert tuple(told(outcome(policy, name)) for name in SIX) == KNOWN[policy]
+    assert tuple(told(outcome(policy, name)) for name in known.SIX) == known.KNOWN[policy]
+
+
+@pytest.mark.parametrize("policy", known.EVERYWHERE)
+def test_every_policy_has_its_verdict_in_every_scenario(policy):
+    found = tuple(told(outcome(policy, name)) for name in litmus.names())
+    assert found == known.EVERYWHERE[policy]
+
+
+@pytest.mark.parametrize("name", variants.VARIANTS)
+def test_other_mistakes_can_be_said_and_are_found(name):
+    policy, refuted = variants.VARIANTS[name]
+    lowered = ops.lower(policy)
+    found = {where.name: told(reference.explore(lowered, where)) for where in litmus.LITMUS}
+    assert found == {**dict.fromkeys(litmus.names(), ""), **refuted}
+
+
+@pytest.mark.parametrize("name", variants.ANY_REFUTED)
+def test_proof_does_not_go_through_for_what_needs_more_than_a_scenario(name):
+    policy, _ = variants.VARIANTS[name]
+    page, _, stack, _ = (reference.explore(ops.lower(policy), w) for w in litmus.ANY_NUMBER)
+    assert (told(page), told(stack)) == variants.ANY_REFUTED[name]
 
 
 def test_nop_under_svvptc_is_refuted_everywhere():
     unbounded = Parameters(svvptc=True)
-    assert tuple(told(outcome("mark-6.12", name, unbounded)) for name in SIX) == SVVPTC
+    assert tuple(told(outcome("mark-6.12", name, unbounded)) for name in known.SIX) == known.SVVPTC
     assert told(outcome("mark-6.12", "map1")) == ""
 
 
@@ -88,16 +70,16 @@ def test_staleness_of_one_access_is_enough_to_refute_the_nop():
     assert told(outcome("mark-6.12", "map2", Parameters(svvptc=True, svvptc_k=0))) == ""
 
 
-@pytest.mark.parametrize("policy", BROKEN)
+@pytest.mark.parametrize("policy", known.BROKEN)
 def test_every_broken_variant_is_refuted(policy):
-    prop, scenario = BROKEN[policy]
+    prop, scenario = known.BROKEN[policy]
     assert told(outcome(policy, scenario)) == prop
 
 
-@pytest.mark.parametrize("policy", BY_MACHINE)
+@pytest.mark.parametrize("policy", known.BY_MACHINE)
 def test_map2_by_machine(policy):
-    found = tuple(told(outcome(policy, "map2", machine)) for machine in MACHINES.values())
-    assert found == BY_MACHINE[policy]
+    found = tuple(told(outcome(policy, "map2", machine)) for machine in known.MACHINES)
+    assert found == known.BY_MACHINE[policy]
 
 
 def test_plain_clear_needs_a_third_hart_where_stores_are_ordered():
@@ -146,9 +128,9 @@ def test_s5_never_fires_for_the_barrier(scenario):
     assert outcome("mark-barrier", scenario).s5_length is None
 
 
-REFUTED = [(policy, name) for policy, row in KNOWN.items()
-           for name, prop in zip(SIX, row, strict=True) if prop]
-REFUTED += [(policy, scenario) for policy, (_, scenario) in BROKEN.items()]
+REFUTED = [(policy, name) for policy, row in known.KNOWN.items()
+           for name, prop in zip(known.SIX, row, strict=True) if prop]
+REFUTED += [(policy, scenario) for policy, (_, scenario) in known.BROKEN.items()]
 
 
 @pytest.mark.parametrize(("policy", "scenario"), REFUTED)

@@ -20,13 +20,15 @@ from pysim.reference.state import INVALID, Cover, Frame, Hart, Memory, Request, 
 Transition: TypeAlias = tuple[int, int, int]
 STEP, ACCESS, DRAIN, TAKE, FIRMWARE, FILL, EVICT, CHAOS = range(8)
 # args of CHAOS; 0 + m marks, 8 + m wipes
-_WIPE, _FAULT, _INTERRUPT, _FENCE = 8, 16, 17, 18
+_WIPE, _FAULT, _INTERRUPT, _FENCE, _SWITCH = 8, 16, 17, 18, 19
 
 # struct csim_op and struct csim_program of csim.h
 _OP: Final = struct.Struct("<6BHIIQQ")
 _OP_NAMES: Final = {number: name for name, number in engine.OPS.items()}
 _ATOM_NAMES: Final = {number: name for name, number in engine.ATOMS.items()}
 _WHO: Final = ("all", "own", "first_n", "others", "online", "mm_mask", "running")
+#: Words that surely name the hart itself alone: no other need ever have run the address space.
+_ALONE: Final = frozenset({"own", "mm_mask", "running"})
 _EVERYTHING, _PAGE = 0, 1  # enum csim_extent
 _VIA: Final = ("machine", "sbi", "imsic", "hw")
 _DYNAMIC: Final = frozenset({"marked", "pte_valid_now", "translates_now"})
@@ -155,7 +157,7 @@ class Machine:
 
     def bits(self, who: str, h: int, n: int) -> int:
         """Return the mark bits of ``who``, seen from hart h."""
-        if who == "own":
+        if who in _ALONE:
             return 1 << h
         if who == "others":
             return self.everybody & ~(1 << h)
@@ -165,7 +167,7 @@ class Machine:
 
     def _targets(self, who: str, h: int) -> tuple[list[int], bool]:
         """Return the other harts of ``who``, and whether h itself is in it."""
-        others = [] if who == "own" else [g for g in self.harts if g != h]
+        others = [] if who in _ALONE else [g for g in self.harts if g != h]
         return others, who != "others"
 
     def _static(self, f: Frame, s: State, h: int, atom: str, n: int) -> bool:
@@ -360,7 +362,7 @@ class Machine:
         if kind == "fence":
             return f.item == len(self._covers(f, op.a, op.n))
         if kind == "touch_stack":
-            return self._touched(hart, op) is None
+            return self._touched(hart, op) is None or bool(op.a and f.elsewhere)
         if kind == "shootdown":
             return self._shootdown_stage(h, f, op) is None
         return False
@@ -481,6 +483,8 @@ class Machine:
             yield _INTERRUPT
         if interruptible or self.p.via != "imsic":
             yield _FENCE
+        if interruptible and "switch_task" in self.handlers:
+            yield _SWITCH
 
     def _others_clear(self, mark: int) -> bool:
         return any(op.kind == "clear_mark" and op.a == mark
@@ -501,6 +505,11 @@ class Machine:
         if arg == _INTERRUPT:
             self._trap(s, h, Frame("trap", "early", cause="interrupt", user=hart.user))
             return "an interrupt is taken"
+        if arg == _SWITCH:
+            hart.frames.append(Frame("call", "ops", "switch_task", self.handlers["switch_task"][0],
+                                     first=self.litmus.pages - 1, pages=1, masked=True,
+                                     elsewhere=True))
+            return "other tasks are switched"
         if self.p.via == "imsic":
             self._trap(s, h, Frame("trap", "early", cause="ipi", user=hart.user, first=0))
             return "an unrelated IPI is taken"

@@ -65,7 +65,7 @@ class Frame(NamedTuple):
     faults: int = 0
     register: tuple[int, int] | None = None  # (mark, word) read for a plain clear
     cleared: bool = False                # a ghost: executed clear_mark, no full fence since
-    elsewhere: bool = False              # a fault on a page that is not modelled: chaos
+    elsewhere: bool = False              # a fault, or tasks, that are not modelled: chaos
 
 
 class Hart:
