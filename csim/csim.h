@@ -257,9 +257,11 @@ enum csim_item_kind {
     CSIM_ITEM_FORGET,      /* this hart uses [va, va + pages) no more */
     CSIM_ITEM_TRAP,        /* a trap that every policy takes: arg = scause, va = stval */
     CSIM_ITEM_USER_FAULT,  /* map_user over arg fresh user pages */
-    CSIM_ITEM_USER_PROTECT, /* protect_user over arg user pages */
+    CSIM_ITEM_USER_PROTECT, /* protect_user over arg user pages of address space `pages`; 0: of
+                            * the one that the hart runs */
     CSIM_ITEM_USER_SPURIOUS, /* user_spurious over one user page */
-    CSIM_ITEM_USER_UNMAP,  /* unmap_user over arg user pages; 0 = the whole address space */
+    CSIM_ITEM_USER_UNMAP,  /* unmap_user over arg user pages, 0 = all of them, of address space
+                            * `pages`; 0: of the one that the hart runs */
     CSIM_ITEM_SWITCH_MM,   /* address space arg runs here from now on, then switch_mm; 0 = the
                             * hart's own, with which it starts and which runs nowhere else */
     CSIM_ITEM_IDLE,        /* the hart sleeps for arg cycles */

@@ -52,7 +52,7 @@ static bool one_hart(const struct world *world, const struct hart *hart,
                      const struct frame *frame)
 {
     if (frame->origin == ORIGIN_USER)
-        return mm_alone(&world->mms, hart->id);
+        return mm_alone(&world->mms, hart->mm, hart->id);
     return world->online_nr == 1;
 }
 
@@ -263,7 +263,8 @@ static void as_asked(const struct world *world, const struct hart *hart, struct 
 static void op_fence(struct world *world, struct hart *hart, struct frame *frame,
                      const struct csim_op *op)
 {
-    struct fence_extent e = {.threshold_pages = op->n, .by_asid = op->b != 0, .asid = hart->asid};
+    struct fence_extent e = {.threshold_pages = op->n, .by_asid = op->b != 0};
+    e.asid = world_asid(world, hart);
     e.svinval = op->c != 0 && world->params.machine.svinval != 0;
     e.va = extent(hart, frame, op->a, &e.pages);
     if (frame->handler == CSIM_IPI)
@@ -332,7 +333,7 @@ static bool names(const struct world *world, const struct hart *hart, uint8_t wh
     if (who == CSIM_WHO_ALL || who == CSIM_WHO_ONLINE)
         return world->online[id] != 0;
     if (who == CSIM_WHO_MM_MASK)
-        return mm_ran_on(&world->mms, hart->id, id);
+        return mm_ran_on(&world->mms, hart->mm, id);
     return id == hart->id;
 }
 

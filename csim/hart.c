@@ -65,6 +65,7 @@ void hart_create(struct world *world, struct hart *hart, uint32_t id, struct are
 void hart_start(const struct world *world, struct hart *hart)
 {
     hart->now_cycles = world->start_cycles;
+    hart->mm = mm_on(&world->mms, hart->id);
     hart->stack = hart->home_stack;
     hart->stack_in_use = 1;
     next_speculation(world, hart);
@@ -454,12 +455,16 @@ static void begin_user(struct world *world, struct hart *hart, const struct csim
         uint64_t before = world->mms.rollovers;
         handler = CSIM_SWITCH_MM;
         hart->asid = (uint16_t)mm_switch(&world->mms, hart->id, pages, &hart->asid_rollover);
+        hart->mm = mm_on(&world->mms, hart->id);
         counters->mm_switches++;
         counters->asid_rollovers += world->mms.rollovers - before;
         pages = 0;
     } else {
         counters->user_unmaps++;
     }
+    bool another = item->kind == CSIM_ITEM_USER_PROTECT || item->kind == CSIM_ITEM_USER_UNMAP;
+    if (another && item->pages != 0)
+        hart->mm = mm_of_work(&world->mms, item->pages);
     world_push_handler(world, hart, handler, va, pages, ORIGIN_USER);
 }
 
@@ -610,6 +615,7 @@ static void item_step(struct world *world, struct hart *hart, struct frame *fram
         return;
     }
     hart->asleep = false;
+    hart->mm = mm_on(&world->mms, hart->id);
     finish(world, hart, frame, item);
     world_log(world, hart, CSIM_LOG_ITEM_END, item->va, item->kind, (uint32_t)hart->item);
     hart->item++;

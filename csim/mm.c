@@ -79,7 +79,7 @@ static uint32_t new_asid(struct mms *mms)
 
 uint32_t mm_switch(struct mms *mms, uint32_t hart, uint32_t other, bool *flush)
 {
-    uint32_t next = other == 0 ? hart : mms->harts + other - 1;
+    uint32_t next = other == 0 ? hart : mm_of_work(mms, other);
     uint32_t last = mms->on[hart];
     struct mm *mm = &mms->mms[next];
     mms->mms[last].runs_on--;
@@ -98,19 +98,23 @@ uint32_t mm_switch(struct mms *mms, uint32_t hart, uint32_t other, bool *flush)
     return mm->asid;
 }
 
-bool mm_ran_on(const struct mms *mms, uint32_t hart, uint32_t other)
+uint32_t mm_on(const struct mms *mms, uint32_t hart) { return mms->on[hart]; }
+
+uint32_t mm_of_work(const struct mms *mms, uint32_t other) { return mms->harts + other - 1; }
+
+bool mm_ran_on(const struct mms *mms, uint32_t mm, uint32_t hart)
 {
-    return (*word(mms, mms->on[hart], other) & bit(other)) != 0;
+    return (*word(mms, mm, hart) & bit(hart)) != 0;
 }
 
-bool mm_runs_on(const struct mms *mms, uint32_t hart, uint32_t other)
+bool mm_runs_on(const struct mms *mms, uint32_t mm, uint32_t hart)
 {
-    return mms->on[other] == mms->on[hart];
+    return mms->on[hart] == mm;
 }
 
-bool mm_alone(const struct mms *mms, uint32_t hart)
+bool mm_alone(const struct mms *mms, uint32_t mm, uint32_t hart)
 {
-    const uint64_t *mask = &mms->masks[(size_t)mms->on[hart] * mms->words];
+    const uint64_t *mask = &mms->masks[(size_t)mm * mms->words];
     for (uint32_t i = 0; i < mms->words; i++)
         if ((mask[i] & ~(i == hart / 64 ? bit(hart) : 0)) != 0)
             return false;

@@ -41,11 +41,15 @@ void mm_start(struct mms *mms);
  * still there. */
 uint32_t mm_switch(struct mms *mms, uint32_t hart, uint32_t other, bool *flush);
 
-/* Whether the mm that `hart` runs has run on `other`, and whether it runs there now. */
-bool mm_ran_on(const struct mms *mms, uint32_t hart, uint32_t other);
-bool mm_runs_on(const struct mms *mms, uint32_t hart, uint32_t other);
+/* Index of the address space that a hart runs, and of one of the work (from 1). */
+uint32_t mm_on(const struct mms *mms, uint32_t hart);
+uint32_t mm_of_work(const struct mms *mms, uint32_t other);
 
-/* Whether the mm that `hart` runs has run nowhere else. */
-bool mm_alone(const struct mms *mms, uint32_t hart);
+/* Whether an mm has run on a hart, and whether it runs there now. */
+bool mm_ran_on(const struct mms *mms, uint32_t mm, uint32_t hart);
+bool mm_runs_on(const struct mms *mms, uint32_t mm, uint32_t hart);
+
+/* Whether an mm has run on no hart but this one. */
+bool mm_alone(const struct mms *mms, uint32_t mm, uint32_t hart);
 
 #endif

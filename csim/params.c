@@ -180,7 +180,8 @@ static const char *check_arg(const struct csim_params *params, const struct csim
         return "more than 2^20 user pages";
     if (item->kind == CSIM_ITEM_USER_PROTECT && item->arg == 0)
         return "an empty range";
-    if (item->kind == CSIM_ITEM_SWITCH_MM && item->arg > MMS_MAX)
+    if ((item->kind == CSIM_ITEM_SWITCH_MM && item->arg > MMS_MAX) ||
+        (user && item->pages > MMS_MAX))
         return "more than 2^17 address spaces";
     if (item->kind == CSIM_ITEM_FIXMAP && (item->arg == 0 || item->arg > FIXMAP_SLOTS_MAX))
         return "from 1 to 64 fixmap slots";

@@ -28,14 +28,15 @@ bool shootdown_widens(const struct csim_machine *machine, uint32_t pages)
 
 static bool named(const struct world *world, const struct hart *hart, uint8_t who, uint32_t id)
 {
-    if (id == hart->id)
+    bool of_user = who == CSIM_WHO_MM_MASK || who == CSIM_WHO_RUNNING;
+    if (id == hart->id && !of_user)
         return who != CSIM_WHO_OTHERS;
     switch ((enum csim_who)who) {
     case CSIM_WHO_ALL:
     case CSIM_WHO_ONLINE:
     case CSIM_WHO_OTHERS: return world->online[id] != 0;
-    case CSIM_WHO_MM_MASK: return mm_ran_on(&world->mms, hart->id, id);
-    case CSIM_WHO_RUNNING: return mm_runs_on(&world->mms, hart->id, id);
+    case CSIM_WHO_MM_MASK: return mm_ran_on(&world->mms, hart->mm, id);
+    case CSIM_WHO_RUNNING: return mm_runs_on(&world->mms, hart->mm, id);
     case CSIM_WHO_OWN:
     case CSIM_WHO_FIRST_N: break;
     }
@@ -72,7 +73,7 @@ void shootdown_begin(struct world *world, struct hart *hart, const struct csim_o
         .origin = (uint8_t)origin,
         .by_asid = op->d != 0,
         .who = op->b,
-        .asid = hart->asid,
+        .asid = world_asid(world, hart),
     };
     frame->phase = SHOOT_CALL;
     frame->index = 0;

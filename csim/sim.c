@@ -89,7 +89,7 @@ static void create_marks(struct world *world, struct arena *arena)
             world->marks[world->ops[i].a].stored_back = true;
 }
 
-/* Address spaces that the work switches to; they are numbered from 1. */
+/* Address spaces that the work names; they are numbered from 1. */
 static uint32_t mms_max(const struct workload *workload)
 {
     uint32_t most = 0;
@@ -97,6 +97,9 @@ static uint32_t mms_max(const struct workload *workload)
         const struct csim_item *item = &workload->items[i];
         if (item->kind == CSIM_ITEM_SWITCH_MM && item->arg > most)
             most = (uint32_t)item->arg;
+        bool user = item->kind == CSIM_ITEM_USER_PROTECT || item->kind == CSIM_ITEM_USER_UNMAP;
+        if (user && item->pages > most)
+            most = item->pages;
     }
     return most;
 }

@@ -126,6 +126,8 @@ struct hart {
     bool published;           /* the MAP item under way has been published */
     bool asid_rollover;       /* its last switch of address space found the ASIDs rolled over */
     uint16_t asid;            /* of the address space it runs */
+    uint32_t mm;              /* index of the address space that its work concerns: the one it
+                               * runs, unless the item under way names another */
     bool enlisted;            /* among the waiters of a gate */
     uint32_t next_waiter;     /* of that gate, + 1 */
     uint32_t shoots_open;     /* shootdowns it has under way, one inside the other */
@@ -234,6 +236,12 @@ void world_charge(struct hart *hart, enum cause cause, uint64_t cycles);
 
 /* The cause for work of this origin, where `own` is what a kernel mapping pays. */
 enum cause world_cause(uint8_t origin, enum cause own);
+
+/* The ASID of the address space that the hart's work concerns. */
+static inline uint16_t world_asid(const struct world *world, const struct hart *hart)
+{
+    return (uint16_t)world->mms.mms[hart->mm].asid;
+}
 
 /* Instructions in cycles. */
 static inline uint64_t world_instructions(const struct world *world, uint64_t instructions)

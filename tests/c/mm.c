@@ -47,9 +47,9 @@ static uint32_t step(struct mms *mms, enum kind kind, uint32_t hart, uint32_t n,
         for (uint32_t other = 1; other <= n; other++)
             asid = mm_switch(mms, hart, other, flush);
         return asid;
-    case RAN: return mm_ran_on(mms, hart, n);
-    case RUNS: return mm_runs_on(mms, hart, n);
-    case ALONE: return mm_alone(mms, hart);
+    case RAN: return mm_ran_on(mms, mm_on(mms, hart), n);
+    case RUNS: return mm_runs_on(mms, mm_on(mms, hart), n);
+    case ALONE: return mm_alone(mms, mm_on(mms, hart), hart);
     case NOTHING: break;
     }
     return 0;

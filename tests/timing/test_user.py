@@ -84,6 +84,36 @@ def test_a_fence_follows_the_address_space_to_where_it_ever_ran() -> None:
     assert counted(stays, *REMOTE, harts=4) == (0, 0, 0, 0, 0, 1)
 
 
+def test_a_fence_may_concern_a_space_that_runs_elsewhere() -> None:
+    """Space 1 ran on hart 1 only, hart 0 flushes it: one call that names one hart, no fence here.
+
+    Afterwards the hart's own space is meant again, which ran nowhere else.
+    """
+    runs = [item("switch_mm", 1, 10, arg=1)]
+    other = item("user_unmap", 0, 1000, arg=1, pages=1)
+    names = (*REMOTE, "mm_switches")
+    assert counted([*runs, other], *names, harts=3, sbi_range_limit_bytes=4096) == (
+        1, 1, 1, 1, 1, 0, 1)
+    assert counted([*runs, other, item("user_unmap", 0, 2000, arg=1)], *names, harts=3) == (
+        1, 1, 1, 1, 1, 1, 1)
+    change = item("user_protect", 0, 1000, arg=1, pages=1)
+    assert counted([*runs, change], *names, harts=3, svvptc=1) == (1, 1, 1, 1, 1, 0, 1)
+    assert counted([*runs, other], "fences_addr_asid", harts=3, via=IMSIC) == (1,)
+    here = [item("switch_mm", 0, 10, arg=1), item("switch_mm", 0, 20, arg=2)]
+    assert fences([*here, item("user_unmap", 0, 30, arg=3, pages=1)]) == (0, 0, 0, 3)
+
+
+def test_a_fence_of_another_space_leaves_the_entries_of_this_one() -> None:
+    """The page the hart works on is fenced by another space's ASID, and still hits."""
+    user = {"visit_cycles": 100, "visit_text_permille": 0, "user_pages": 1, "text_pages": 1}
+    rows = [item("switch_mm", 0, 10, arg=1), item("switch_mm", 0, 20, arg=2),
+            item("user_unmap", 0, 1000, arg=0, pages=1)]
+    refills = [run(rows[:2] + [row], policy="mark-7.2", work=user, asid_bits=16,
+                   useful=2000).counters["refill_misses"] for row in (
+        rows[2], item("user_unmap", 0, 1000, arg=0, pages=2), item("user_unmap", 0, 1000, arg=0))]
+    assert refills[0] == 0 < refills[1] == refills[2]
+
+
 def test_without_asids_the_hart_left_behind_is_not_asked() -> None:
     assert counted(MIGRATES, *REMOTE[:2], harts=4, asid_bits=0) == (0, 0)
 
@@ -165,6 +195,7 @@ def test_a_fixmap_slot_is_fenced_here_under_every_policy(policy: str) -> None:
     (item("fixmap", 0, 10, arg=65), "from 1 to 64 fixmap slots"),
     (item("user_unmap", 0, 10, arg=(1 << 20) + 1), "more than 2.20 user pages"),
     (item("switch_mm", 0, 10, arg=(1 << 17) + 1), "address spaces"),
+    (item("user_unmap", 0, 10, pages=(1 << 17) + 1), "address spaces"),
 ])
 def test_impossible_user_items_are_refused(row: Row, field: str) -> None:
     with pytest.raises(engine.EngineError, match=field):
