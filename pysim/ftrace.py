@@ -126,7 +126,82 @@ class Exit:
     irqs_off: bool
 
 
-Event: TypeAlias = Alloc | Free | Purge | Switch | Fork | Exit
+# The following are told by event logs only (`pysim.eventlog`), not by ftrace. ``space`` is a user
+# address space; numbers start at 1 and are never given twice.
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchMm:
+    """The hart runs another address space from now on.
+
+    Source: linux 6.12, arch/riscv/mm/context.c, switch_mm.
+    """
+
+    at_ns: int
+    hart: int
+    pid: int
+    irqs_off: bool
+    space: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserFault:
+    """A fault installed so many user pages.
+
+    Source: linux 6.12, arch/riscv/include/asm/pgtable.h, update_mmu_cache_range.
+    """
+
+    at_ns: int
+    hart: int
+    pid: int
+    irqs_off: bool
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserProtect:
+    """One user page of an address space gained rights: accessed, dirty, writable.
+
+    Source: linux 6.12, arch/riscv/mm/pgtable.c, ptep_set_access_flags.
+    """
+
+    at_ns: int
+    hart: int
+    pid: int
+    irqs_off: bool
+    space: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserUnmap:
+    """User pages of an address space lost rights; 0 pages: all of them, or more than 64.
+
+    Source: linux 6.12, arch/riscv/mm/tlbflush.c, flush_tlb_mm, flush_tlb_page, flush_tlb_range.
+    """
+
+    at_ns: int
+    hart: int
+    pid: int
+    irqs_off: bool
+    space: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Everything was fenced everywhere: set_memory, code that is freed.
+
+    Source: linux 6.12, arch/riscv/mm/tlbflush.c, flush_tlb_all.
+    """
+
+    at_ns: int
+    hart: int
+    pid: int
+    irqs_off: bool
+
+
+UserEvent: TypeAlias = SwitchMm | UserFault | UserProtect | UserUnmap
+Event: TypeAlias = Alloc | Free | Purge | Switch | Fork | Exit | Flush | UserEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +228,8 @@ class Tally:
     harts_announced: int = 0
     """Harts that the header says recorded; 0: it does not say."""
     out_of_order: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the reader had to assume, or left out."""
 
     def complain(self, line: int, reason: str, text: str) -> None:
         """Count a broken line and keep it if there is room."""
@@ -393,7 +470,7 @@ def trace(lines: Iterable[str], name: str) -> Trace:
     tally = Tally()
     found = deque(events(lines, tally))
     if not found:
-        raise InputError(name, "", _nothing(tally))
+        raise InputError(name, "", nothing(tally))
     last_ns = 0
     for event in found:
         tally.out_of_order += event.at_ns < last_ns
@@ -402,7 +479,7 @@ def trace(lines: Iterable[str], name: str) -> Trace:
     return Trace(name=name, events=tuple(ordered), tally=tally)
 
 
-def _nothing(tally: Tally) -> str:
+def nothing(tally: Tally) -> str:
     """Say why nothing usable remained."""
     if not tally.lines:
         return "the file is empty"

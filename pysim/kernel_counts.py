@@ -40,6 +40,9 @@ _NAME: Final = re.compile(
 VIAS: Final = ("sbi", "imsic")
 """How remote fences may have gone; a file or a row that does not say went through SBI."""
 
+SVVPTC: Final = "+svvptc"
+"""How the name of a policy ends on a CPU that has it."""
+
 COUNTS: Final = (
     "ops", "insn", "S_sfence", "S_full", "S_addr", "S_asid", "S_addr_asid", "M_sfence", "rf_calls",
     "rf_kern", "rf_user", "rf_full", "rf_targets", "fencei_calls", "sbi_ipi", "ipi_targets",
@@ -65,6 +68,11 @@ class FileName:
     harts: int
     workload: str
     """Empty for an event log, which holds several."""
+
+    @property
+    def svvptc(self) -> bool:
+        """Whether the CPU had Svvptc."""
+        return self.policy.endswith(SVVPTC)
 
 
 def named(name: str) -> FileName | None:

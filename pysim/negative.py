@@ -32,7 +32,7 @@ from typing import Final
 
 import numpy as np
 
-from pysim import engine, ftrace, kernel_counts, machines
+from pysim import engine, eventlog, ftrace, kernel_counts, machines
 from pysim.errors import InputError
 from pysim.machines import Machine
 
@@ -264,7 +264,7 @@ class _Log:
         if what == "MARK":
             mark = int(words[4])
             inside = mark >= 10 and mark % 2 == 0
-            self.made.part = kernel_counts.WINDOWS.get((mark - 10) // 2, "") if inside else ""
+            self.made.part = eventlog.WINDOWS.get((mark - 10) // 2, "") if inside else ""
             return
         given = {name: int(value, 16) for name, value in _ARGUMENT.findall(" ".join(words[4:]))}
         if what in ("sfence:S", "sfence:M"):

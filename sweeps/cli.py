@@ -146,6 +146,8 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
               "this one's.")
 @click.option("--recorded-policy", type=click.Choice(["", "mark", "preventive"]), default="",
               help="What the traced kernel did; its cost is no useful work.")
+@click.option("--window", default="", metavar="NAME", help="Of an event log (.evt.gz): the "
+              "workload to replay; default: all of it.")
 @click.option("--visit-cycles", type=click.IntRange(min=1), help="Useful cycles per page visit; "
               "default: 400, or what makes 600 000 visits a hart of a long recording.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Root of every draw.")
@@ -154,17 +156,20 @@ def _scenario(*, seed: int, **values: Any) -> Scenario:
 @formatted
 def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: int | None,
            visit_cycles: int | None, seed: int, seeds: int, **given: Any) -> int:
-    """Cost of policies under the recorded vmalloc calls of a kernel (an ftrace text)."""
+    """Cost of policies under what a kernel did, recorded: an ftrace text or an event log."""
     from tempfile import TemporaryDirectory
 
+    from pysim import eventlog
     from pysim.policies import POLICIES
     from pysim.policies.broken import BROKEN
     from pysim.workloads import replay as recordings
     from sweeps import grid, listings, metrics, tables
     from sweeps.executors.local import Threads
 
-    found = recordings.recovered(file)
+    found = recordings.recovered(file, given["window"])
     workload = {"inherit": "forkburst", "trace": file, **given}
+    if eventlog.is_log(file):
+        workload["user_faults_per_s"] = 0       # they are in the log
     base = {"machine": machine, "harts": harts or found.recorded_harts, "root_seed": seed}
     workload["visit_cycles"] = visit_cycles or _affordable(base | {"workload": workload})
     asked = grid.Sweep(

@@ -96,6 +96,9 @@ class Kernel:
         self.switched: dict[int, set[int]] = defaultdict(set)  # hart -> first pages
         self.current: dict[int, range] = {}
         self.came_up: set[int] = set()
+        self.space: dict[int, int] = {}
+        self.masks: dict[int, set[int]] = defaultdict(set)     # address space -> harts
+        self.recorded = masks_in_order(items)
         self.up_before = {item["order"]: {i["arg"] for i in items if i["kind"] == "online"
                                           and i["order"] < item["order"]} for item in items
                           if item["kind"] == "map"}
@@ -180,6 +183,24 @@ class Kernel:
         assert not pages & set(self.current.get(hart, ())), "it stands on it"
         self.touched[hart] -= pages
 
+    def do_switch_mm(self, item: dict[str, Any], hart: int) -> None:
+        assert item["arg"] != self.space.get(hart), "it runs there already"
+        self.space[hart] = item["arg"]
+        self.masks[item["arg"]].add(hart)
+
+    def do_user_fault(self, item: dict[str, Any], hart: int) -> None:
+        assert item["arg"] > 0
+
+    def do_flush(self, item: dict[str, Any], hart: int) -> None:
+        assert item["pages"] == 0
+
+    def do_user_unmap(self, item: dict[str, Any], hart: int) -> None:
+        assert item["pages"] != self.space.get(hart), "the space that runs is not named"
+        space = item["pages"] or self.space.get(hart, 0)
+        assert self.masks[space] == self.recorded[item["order"]], "the mask is another"
+
+    do_user_protect = do_user_unmap
+
     def do_online(self, item: dict[str, Any], hart: int) -> None:
         assert item["arg"] != hart
         self.came_up.add(item["arg"])
@@ -189,6 +210,20 @@ class Kernel:
 
     def do_idle(self, item: dict[str, Any], hart: int) -> None:
         assert item["arg"] or item["wait"] or item["signal"], "an idle item that does nothing"
+
+
+def masks_in_order(items: list[dict[str, Any]]) -> dict[int, set[int]]:
+    """Where the space that each user change concerns has run, when items go in their order."""
+    masks: dict[int, set[int]] = defaultdict(set)
+    space: dict[int, int] = {}
+    found = {}
+    for item in items:
+        if item["kind"] == "switch_mm":
+            space[item["hart"]] = item["arg"]
+            masks[item["arg"]].add(item["hart"])
+        elif item["kind"] in ("user_unmap", "user_protect"):
+            found[item["order"]] = set(masks[item["pages"] or space.get(item["hart"], 0)])
+    return found
 
 
 def laws(rec: recovery.Recovery, chosen: Settings, seeds: int = 3) -> Replay:
@@ -210,6 +245,10 @@ def laws(rec: recovery.Recovery, chosen: Settings, seeds: int = 3) -> Replay:
     assert kinds["map"] == len(rec.areas)
     assert kinds["unmap"] == len(rec.freed) + missing_frees
     assert kinds["purge"] == len(rec.purged) + repaired
+    events = Counter(type(event) for event in rec.trace.events)
+    for kind, event in (("user_fault", ftrace.UserFault), ("user_unmap", ftrace.UserUnmap),
+                        ("user_protect", ftrace.UserProtect), ("flush", ftrace.Flush)):
+        assert kinds[kind] == events[event]
     for seed in range(seeds):
         Kernel(items, gates(made)).run(seed)
     return made

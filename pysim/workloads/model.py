@@ -63,7 +63,11 @@ class Workload(Frozen):
         description="whether the engine draws the mappings or a recorded trace gives them"
     )
     trace: str = Field(
-        default="", description="replay: the recorded ftrace text, by path or packaged name"
+        default="", description="replay: the recorded ftrace text, by path or packaged name, or an "
+        "event log (.evt, .evt.gz)"
+    )
+    window: str = Field(
+        default="", description="replay: the workload of an event log that is replayed; empty: all"
     )
     rate_factor: Annotated[Number, Field(ge=1e-6, le=1e6)] = Field(
         default=1, description="how many times faster mappings come: a replay's gaps are divided "
@@ -184,6 +188,8 @@ class Workload(Frozen):
         if self.kind == "replay" and self.draws_items:
             rate = next(rate for rate in drawn.RATES if getattr(self, rate))
             raise complaint("a replay's work is its recording's", key=rate)
+        if self.window and not self.trace:
+            raise complaint("only a replay has a window", key="window")
         if (self.kind == "replay") != bool(self.trace):
             raise complaint("a replay names its trace, and only a replay does", key="trace")
         if (self.kind == "replay") != (self.duration_ms == 0):
@@ -337,7 +343,7 @@ class Workload(Frozen):
         return made.items, made.gates, made.useful_cycles, made.notes
 
 
-_LATER: Final = (*drawn.RATES, "user_unmap_pages", "address_spaces")
+_LATER: Final = (*drawn.RATES, "user_unmap_pages", "address_spaces", "window")
 
 
 @lru_cache(maxsize=256)
@@ -358,7 +364,7 @@ _UNITS: Final = {
     "_per_s": "1/s", "_hz": "1/s", "_ms": "ms", "_us": "us", "_fraction": "of 1", "_kib": "KiB",
     "_mib": "MiB", "_pages": "pages", "_spaces": "spaces", "_cycles": "cycles", "_slots": "stacks",
     "_per_mcycle": "1/10^6 cycles", "_exponent": "exponent", "_factor": "times", "_mhz": "MHz",
-    "_policy": "name", "kind": "name", "trace": "path",
+    "_policy": "name", "kind": "name", "trace": "path", "window": "name",
 }
 
 

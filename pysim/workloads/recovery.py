@@ -27,7 +27,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from pysim.ftrace import PAGE_BYTES, Alloc, Fork, Free, Purge, Switch, Trace
+from pysim.ftrace import (
+    PAGE_BYTES,
+    Alloc,
+    Flush,
+    Fork,
+    Free,
+    Purge,
+    Switch,
+    SwitchMm,
+    Trace,
+    UserFault,
+    UserProtect,
+    UserUnmap,
+)
 
 STACK_PAGES: Final = 4
 STACK_ALIGN_BYTES: Final = (32768, 16384)
@@ -437,6 +450,22 @@ def _adopt_idle_stack(tasks: _Tasks, hart: int, idle_stacks: dict[int, Area]) ->
         tasks.findings["stacks of idle tasks"] += 1
 
 
+def _user_side(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Yield what an event log says of user pages and whole flushes; ftrace says nothing."""
+    kinds = Counter(type(event) for event in trace.events)
+    if not any(kinds[kind] for kind in (UserFault, UserUnmap, SwitchMm, Flush)):
+        return
+    yield "user faults", kinds[UserFault]
+    yield "user pages they installed", sum(
+        event.pages for event in trace.events if isinstance(event, UserFault))
+    yield "user pages given rights", kinds[UserProtect]
+    yield "user flushes", kinds[UserUnmap]
+    yield "address spaces", len({event.space for event in trace.events
+                                 if isinstance(event, SwitchMm)})
+    yield "switches of address space", kinds[SwitchMm]
+    yield "whole flushes", kinds[Flush]
+
+
 def summary(recovery: Recovery) -> tuple[tuple[str, int | str], ...]:
     """Return what is in a recording, what is missing and what was recovered: name and value."""
     trace, tally = recovery.trace, recovery.trace.tally
@@ -464,5 +493,7 @@ def summary(recovery: Recovery) -> tuple[tuple[str, int | str], ...]:
         ("maps over a purged address", len(recovery.reuses)),
         ("frees", len(recovery.freed)),
         ("purges", len(recovery.purged)),
+        *_user_side(trace),
         *sorted(recovery.findings.items()),
+        *sorted(tally.notes.items()),
     )

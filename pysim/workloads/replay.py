@@ -7,7 +7,9 @@ first is a gate:
 * the first use of a stack on another hart waits until it is mapped;
 * a free waits until every hart that used the area is done with it;
 * a purge waits for the frees it covers, and for the purge before it;
-* a map over an address used before waits for the purge that fenced it.
+* a map over an address used before waits for the purge that fenced it;
+* a flush of user pages waits until its address space has run on every hart that it had run on, and
+  a hart that runs a space for the first time waits for the flushes before.
 
 Every gate is signalled by items of an earlier place in the recording, so nobody waits in a circle.
 The seed draws none of this: only the references between the items.
@@ -29,9 +31,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pysim import engine, ftrace
+from pysim import engine, eventlog, ftrace, kernel_counts
 from pysim.errors import InputError
-from pysim.ftrace import PAGE_BYTES, Alloc, Fork, Purge, Switch, Trace
+from pysim.ftrace import (
+    PAGE_BYTES,
+    Alloc,
+    Flush,
+    Fork,
+    Purge,
+    Switch,
+    SwitchMm,
+    Trace,
+    UserFault,
+    UserProtect,
+    UserUnmap,
+)
 from pysim.workloads.recovery import DEAD, STACK_PAGES, Area, Recovery, recover
 
 if TYPE_CHECKING:
@@ -44,7 +58,8 @@ QEMU_TRACED_MHZ: Final = 120
 assumed: the median, over the 24 recordings of linux 6.12.94 on QEMU 10, of instructions executed
 per second in which a task ran (48 to 774 million; counts_traced.csv, column insn).
 """
-_QEMU_NAME: Final = re.compile(r"riscv-6\.12-(mark|preventive)-smp\d+-")
+_QEMU_NAME: Final = re.compile(
+    r"(?:riscv|events)-6\.12-(mark|preventive)(?:\+svvptc)?(?:-imsic)?-smp\d+\b")
 
 STACK_PAGES_IN_USE: Final = 2
 """Pages from its top that a running task visits. assumed: syscall paths stay under 8 KiB."""
@@ -193,6 +208,10 @@ class _Builder:
     last_purge: _Item | None = None
     owners: dict[int, Area] = field(default_factory=dict)  # pid -> stack
     forked: set[int] = field(default_factory=set)
+    running: dict[int, int] = field(default_factory=dict)   # hart -> address space
+    ran: dict[int, dict[int, _Item]] = field(default_factory=dict)  # space -> hart -> first switch
+    flushed: dict[int, dict[int, _Item]] = field(default_factory=dict)  # space -> hart -> last
+    awaited: set[tuple[int, int, int]] = field(default_factory=set)
     subs: Counter[int] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -388,6 +407,45 @@ class _Builder:
         for other in [*running[1:], hart]:
             self.put("idle", other, at=_Place(at, other.place.at_cycles), wait=ready)
 
+    # ---- the user side ----
+
+    def switch_mm(self, space: int, hart: _Hart) -> None:
+        """Run an address space here; the first time, after what flushed it elsewhere."""
+        if self.running.get(hart.number) == space:
+            return
+        ran = self.ran.setdefault(space, {})
+        if hart.number not in ran:
+            for number, flush in self.flushed.get(space, {}).items():
+                if number != hart.number:
+                    self.put("idle", hart, wait=self.after(flush))
+        item = self.put("switch_mm", hart, arg=space)
+        ran.setdefault(hart.number, item)
+        self.running[hart.number] = space
+
+    def change_user(self, kind: str, space: int, pages: int, hart: _Hart) -> None:
+        """Take rights from user pages, or give them, wherever their address space has run."""
+        for number, first in self.ran.get(space, {}).items():
+            key = space, hart.number, number
+            if number != hart.number and key not in self.awaited:
+                self.awaited.add(key)
+                self.put("idle", hart, wait=self.after(first))
+        named = 0 if self.running.get(hart.number, 0) == space else space
+        item = self.put(kind, hart, arg=pages, pages=named)
+        self.flushed.setdefault(space, {})[hart.number] = item
+
+    def user(self, event: ftrace.Event, hart: _Hart) -> None:
+        """Do what a hart did to user pages and address spaces."""
+        if isinstance(event, SwitchMm):
+            self.switch_mm(event.space, hart)
+        elif isinstance(event, UserFault):
+            self.put("user_fault", hart, arg=event.pages)
+        elif isinstance(event, UserProtect):
+            self.change_user("user_protect", event.space, 1, hart)
+        elif isinstance(event, UserUnmap):
+            self.change_user("user_unmap", event.space, event.pages, hart)
+        elif isinstance(event, Flush):
+            self.put("flush", hart)
+
     # ---- the whole ----
 
     def run(self) -> None:
@@ -420,6 +478,8 @@ class _Builder:
                 self.fork(at, event, hart)
             elif isinstance(event, Switch):
                 self.switch(event, hart)
+            else:
+                self.user(event, hart)
         for hart in self.harts:
             self.advance(len(runs_next), hart, recovery.trace.events[-1].at_ns)
             hart.place = _Place(len(runs_next), hart.place.at_cycles + 1)
@@ -496,18 +556,27 @@ def build(recovery: Recovery, settings: Settings, notes: tuple[str, ...] = ()) -
 
 
 @lru_cache(maxsize=32)
-def _recovered(path: Path, stamp: tuple[int, int]) -> Recovery:
-    return recover(ftrace.load(path))
+def _recovered(path: Path, stamp: tuple[int, int], window: str) -> Recovery:
+    if not eventlog.is_log(path):
+        if window:
+            raise InputError(str(path), "window", "only an event log (.evt, .evt.gz) has windows")
+        return recover(ftrace.load(path))
+    named = kernel_counts.named(path.name)
+    if named is None:
+        return recover(eventlog.load(path, window))
+    return recover(eventlog.load(path, window, harts=named.harts, svvptc=named.svvptc,
+                                 imsic=named.via == "imsic"))
 
 
-def recovered(source: str) -> Recovery:
+def recovered(source: str, window: str = "") -> Recovery:
     """Return what a recording says, by path or packaged name; read again when the file changed.
 
-    Raises InputError when it cannot be read or holds nothing usable.
+    Of an event log one window may be named. Raises InputError when it cannot be read, holds nothing
+    usable, or has no such window.
     """
     path = ftrace.find(source)
     stat = path.stat()
-    return _recovered(path, (stat.st_mtime_ns, stat.st_size))
+    return _recovered(path, (stat.st_mtime_ns, stat.st_size), window)
 
 
 def map_cost_cycles(policy: str, machine: Machine, harts: int) -> int:
@@ -562,8 +631,9 @@ def settings(
 
 
 @lru_cache(maxsize=8)
-def _built(path: Path, stamp: tuple[int, int], chosen: Settings, notes: tuple[str, ...]) -> Replay:
-    return build(_recovered(path, stamp), chosen, notes)
+def _built(path: Path, stamp: tuple[int, int], window: str, chosen: Settings,
+           notes: tuple[str, ...]) -> Replay:
+    return build(_recovered(path, stamp, window), chosen, notes)
 
 
 def of(workload: Workload, machine: Machine, harts: int) -> Replay:
@@ -574,8 +644,9 @@ def of(workload: Workload, machine: Machine, harts: int) -> Replay:
     path = ftrace.find(workload.trace)
     stat = path.stat()
     stamp = (stat.st_mtime_ns, stat.st_size)
-    chosen, notes = settings(workload, machine, harts, _recovered(path, stamp))
-    return _built(path, stamp, chosen, notes)
+    window = workload.window
+    chosen, notes = settings(workload, machine, harts, _recovered(path, stamp, window))
+    return _built(path, stamp, window, chosen, notes)
 
 
 def items(workload: Workload, machine: Machine, harts: int) -> tuple[bytes, bytes]:

@@ -106,11 +106,10 @@ def test_a_fence_may_concern_a_space_that_runs_elsewhere() -> None:
 def test_a_fence_of_another_space_leaves_the_entries_of_this_one() -> None:
     """The page the hart works on is fenced by another space's ASID, and still hits."""
     user = {"visit_cycles": 100, "visit_text_permille": 0, "user_pages": 1, "text_pages": 1}
-    rows = [item("switch_mm", 0, 10, arg=1), item("switch_mm", 0, 20, arg=2),
-            item("user_unmap", 0, 1000, arg=0, pages=1)]
-    refills = [run(rows[:2] + [row], policy="mark-7.2", work=user, asid_bits=16,
-                   useful=2000).counters["refill_misses"] for row in (
-        rows[2], item("user_unmap", 0, 1000, arg=0, pages=2), item("user_unmap", 0, 1000, arg=0))]
+    rows = [item("switch_mm", 0, 10, arg=1), item("switch_mm", 0, 20, arg=2)]
+    refills = [run([*rows, item("user_unmap", 0, 1000, arg=0, pages=space)], policy="mark-7.2",
+                   work=user, asid_bits=16, useful=2000).counters["refill_misses"]
+               for space in (1, 2, 0)]
     assert refills[0] == 0 < refills[1] == refills[2]
 
 

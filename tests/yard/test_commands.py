@@ -188,6 +188,25 @@ def test_an_unsafe_policy_is_no_number(tmp_path: Path) -> None:
 # ---- replay -----------------------------------------------------------------------------------
 
 
+def test_a_window_of_an_event_log_is_replayed(tmp_path: Path) -> None:
+    """Four faults of the log and not one drawn; under Svvptc's absence each is a fence."""
+    lines = ["0 0 1.0 copy_process a0=0", "1 0 1.0 __switch_to a0=1 a1=2",
+             "2 0 1.0 switch_mm a0=0 a1=3 a2=0", "3 0 1.0 MARK 1", "4 0 1.0 MARK 12"]
+    lines += [f"{5 + n} 0 {1 + n / 100} sfence:S addr={5 + 2 * n:x}000" for n in range(4)]
+    (tmp_path / "my.evt").write_text("\n".join([*lines, "9 0 1.1 MARK 13", "10 0 1.1 oops a0=1"]))
+    document = json.loads(done(fencelab(
+        "replay", "my.evt", "--window", "fork", "--seeds", "1", "--policy", "mark-7.2",
+        "--format", "json", cwd=tmp_path)))
+    about, table = document["tables"]
+    said = {row["what"]: row["value"] for row in about["rows"]}
+    assert said["user faults"] == said["user pages they installed"] == 4
+    assert said["other event oops"] == 1
+    assert table["rows"][0]["fences"] == 4
+    child = fencelab("replay", "my.evt", "--window", "forks", cwd=tmp_path)
+    assert child.returncode == 2
+    assert "did you mean 'fork'" in child.stderr
+
+
 def replayed(*options: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(done(fencelab(
         "replay", PACKAGED, "--seeds", "2", "--rate-factor", "64", "--format", "json", *options)))
