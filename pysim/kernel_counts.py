@@ -4,8 +4,8 @@ Two kinds of files, told by name:
 
 * ``counts*.csv``: one row per repetition of a workload, columns by header name; what a column means
   is said where it is used.
-* ``events-VERSION-POLICY-smpN.evt.gz``: one line per event of a whole run, ``seq hart seconds event
-  args``, with MARK lines around each workload.
+* ``events-VERSION-POLICY-smpN.evt.gz``: one line per event of a whole run, with marks around each
+  workload; read by `pysim.eventlog`.
 
 Source of both: linux 6.12.94 on QEMU 10 with an instruction-counting plugin (data/kernel README).
 """
@@ -15,23 +15,16 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pysim import ftrace
+from pysim import eventlog, ftrace
 from pysim.errors import InputError
-from pysim.ftrace import ADDRESS_END, PAGE_BYTES, Alloc, Event, Exit, Fork, Free, Purge
-
-KERNEL_FIRST: Final = 1 << 63
-"""Addresses from here on are the kernel's."""
+from pysim.eventlog import Window
 
 MODULES_FIRST: Final = 0xFFFFFFFF00000000
 """Modules lie from here on in every mode. Source: linux 6.12, Documentation vm-layout.rst."""
-
-WINDOWS: Final = {1: "fork", 4: "forkburst", 5: "forkexec", 6: "threads", 7: "bpf", 10: "modload",
-                  14: "tv_rand"}
-"""Workload w of an event log lies between MARK 10 + 2w and MARK 11 + 2w. Source: its README."""
 
 _NAME: Final = re.compile(
     r"(?P<kind>riscv|events)-(?P<version>\d[\w.]*)-(?P<said>[\w.+-]*?)-?smp(?P<harts>[1-9]\d*)"
@@ -169,7 +162,7 @@ def _counted(path: Path, number: int, row: dict[str, str]) -> Counted:
     return Counted(
         file=path.name, line=number, policy=row["policy"] or "", harts=counts["smp"],
         workload=row["workload"] or "", boot=row.get("boot_id") or "", rep=row.get("rep") or "",
-        via=row.get("ipi") or VIAS[0],
+        via=(row.get("ipi") or VIAS[0]).lower(),
         negative=row.get("negative_mode") or "", counts=counts,
     )
 
@@ -177,91 +170,24 @@ def _counted(path: Path, number: int, row: dict[str, str]) -> Counted:
 # ---- event logs -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
-class Window:
-    """One workload of an event log: what the kernel did, and the remote fences it asked for."""
-
-    workload: str
-    events: list[Event] = field(default_factory=list)
-    calls: int = 0
-    """Remote fences of kernel ranges (rf_kern)."""
-    targets: int = 0
-    """Harts they addressed, the caller included."""
-
-    def trace(self, name: str, harts: int) -> ftrace.Trace:
-        """Return the window as a recording; raises InputError when nothing was mapped in it."""
-        return ftrace.Trace(name=name, events=tuple(self.events),
-                            tally=ftrace.Tally(harts_announced=harts))
-
-
-_ARGUMENT: Final = re.compile(r"(\w+)=([0-9a-f]+)")
-
-
-@dataclass(slots=True)
-class _Log:
-    """An event log while it is read, line by line."""
-
-    where: str
-    window: Window | None = field(default_factory=lambda: Window(workload="boot"))
-    last_map: dict[int, tuple[int, int]] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
-
-    def line(self, number: int, words: list[str]) -> Window | None:
-        """Take one line in; returns the window that it ends."""
-        try:
-            hart, at_ns, what = int(words[1]), round(float(words[2]) * 1e9), words[3]
-            if what == "MARK":
-                return self.mark(int(words[4]))
-            if self.window is not None:
-                given = {name: int(value, 16) for name, value in _ARGUMENT.findall(
-                    " ".join(words[4:]))}
-                self.event(self.window, (at_ns, hart, 1, False), what, given)
-        except (ValueError, IndexError, KeyError) as error:
-            raise InputError(f"{self.where}:{number}", "", "not a line of an event log: "
-                             f"{' '.join(words)[:60]}") from error
-        return None
-
-    def mark(self, mark: int) -> Window | None:
-        ended = self.window if mark == 1 or (mark >= 10 and mark % 2) else None
-        begins = WINDOWS.get((mark - 10) // 2) if mark >= 10 and mark % 2 == 0 else None
-        self.window = Window(workload=begins) if begins else None
-        return ended
-
-    def event(self, window: Window, head: tuple[int, int, int, bool], what: str,
-              given: dict[str, int]) -> None:
-        """Turn one event into one of a recording, or count it."""
-        hart = head[1]
-        if window.workload == "boot" and hart not in self.seen:
-            # a boot, as recordings show it: the first task is made, other harts appear
-            self.seen.add(hart)
-            window.events.append(Exit(*head) if window.events else Fork(*head, 1))
-        if what in ("__vmap_pages_range_noflush", "vmap_range_noflush"):
-            first, end = given["a0"], given["a1"]
-            self.last_map[hart] = (first, end)
-            size = end - first + PAGE_BYTES
-            window.events.append(Alloc(*head, first, size, 1, 0, False))
-        elif what == "__vunmap_range_noflush":
-            window.events.append(Free(*head, given["a0"], 0, 0))
-        elif what == "flush_tlb_kernel_range":
-            if self.last_map.pop(hart, None) != (given["a0"], given["a1"]):  # else the map's own
-                end = min(given["a1"], ADDRESS_END - PAGE_BYTES)
-                window.events.append(Purge(*head, given["a0"], end, 0))
-        elif what == "sbi_rfence" and given["fid"] == 1 and given["start"] >= KERNEL_FIRST:
-            window.calls += 1
-            window.targets += given["hmask"].bit_count()
-
-
-def read_events(path: Path) -> Iterator[Window]:
-    """Yield the windows of an event log in its order, boot first.
+def read_events(
+    path: Path, *, svvptc: bool = False, imsic: bool = False
+) -> Iterator[Window]:
+    """Yield the windows of an event log in its order, boot first; see `pysim.eventlog`.
 
     Raises InputError with file and line for a line that is none of a log, or a log without marks.
     """
-    log, found = _Log(str(path)), False
-    with ftrace.open_text(path) as lines:
-        for number, line in enumerate(lines, 1):
-            ended = log.line(number, line.split())
-            if ended is not None:
-                found = True
-                yield ended
+    tally, found = ftrace.Tally(), False
+    for window in eventlog.windows(path, tally, svvptc=svvptc, imsic=imsic):
+        found = True
+        _whole(path, tally)
+        yield window
+    _whole(path, tally)
     if not found:
         raise InputError(str(path), "", "no workload between marks: empty or cut short")
+
+
+def _whole(path: Path, tally: ftrace.Tally) -> None:
+    """Refuse a log of which a line could not be read: what was counted would be too little."""
+    for broken in tally.broken:
+        raise InputError(f"{path}:{broken.line}", "", f"{broken.reason}: {broken.text}")

@@ -134,7 +134,8 @@ def _kernel_score(policy: str, what: str, rows: list[kernels.Row], data: Path) -
         group="kernels", what=f"{policy}: {what}, {', '.join(map(str, harts))} harts",
         role="predicted", measured=text(sum(row.measured or 0 for row in scored)),
         predicted=text(sum(row.predicted or 0 for row in scored)),
-        tolerance=f"exact, each of {len(scored)}" + (f"; vm_map_ram +-{loose}" if loose else ""),
+        tolerance=f"exact, each of {len(scored)}" + (
+            f"; vm_map_ram, percpu +-{loose}" if loose else ""),
         outcome=outcome, source=KERNEL_SOURCE,
         reason="; ".join(part for part in parts if part),
         parameters=tuple(_kernel_parameters(policy, data)))
@@ -142,13 +143,18 @@ def _kernel_score(policy: str, what: str, rows: list[kernels.Row], data: Path) -
 
 def _kernel_parameters(policy: str, data: Path) -> Iterator[Parameter]:
     name = policy.partition(" ")[0]
-    if name not in kernels.POLICIES:
+    found = kernels.modelled(name)
+    if found is None:
         return
-    ours, svvptc = kernels.POLICIES[name]
+    ours, svvptc = found
     source = str(data)
     yield Parameter(name="policy", value=ours, role="input", source=policies.find(ours).source)
     yield Parameter(name="work", value="maps, frees, purges, sizes", role="input",
                     source=f"{source}: recordings, event logs and the rows' own event counts")
+    yield Parameter(name="user work", value="faults, flushes, switches of address space",
+                    role="input", source=f"{source}: event logs and the rows' own event counts")
+    yield Parameter(name="fences without a cause", value="harts that come up, text that is patched",
+                    role="input", source=f"{source}: event logs; the same under every policy")
     yield Parameter(name="NR_CPUS", value=str(kernels.NR_CPUS), role="input", source=KERNEL_SOURCE)
     machine = kernels.qemu(svvptc=svvptc, via="imsic" if "imsic" in policy else "sbi")
     yield from of_machine(machine, ("levels", "asid_bits", "svvptc", "via", "inv_l1",

@@ -10,13 +10,17 @@ event counts: so many maps, frees and purges. What is compared:
 * one hart: the fences by address and the full ones that ``preventive`` has more than ``mark``;
 * everywhere: page faults of the kernel on kernel addresses, of which there are none; where a row's
   user work is known (`pysim.validate_user`), the local fences of user faults, unmaps and forks, the
-  user shootdowns of several harts, and the whole flushes of a module's load and unload.
+  user shootdowns of several harts, and the whole flushes of a module's load and unload;
+* where a run left an event log (`pysim.validate_logs`): every fence of the kernel, every call and
+  every hart addressed, and what the other kernels would have made of the same events;
+* where the kernel used its own IPIs: the fences of every hart, and that no SBI call was made.
 
 A row that cannot be scored says why; nothing is fitted to the counts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,12 +30,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from pysim import engine, ftrace, kernel_counts, machines, scenario, validate_user, workloads
+from pysim import (
+    engine,
+    ftrace,
+    kernel_counts,
+    machines,
+    ops,
+    policies,
+    scenario,
+    validate_logs,
+    validate_user,
+    workloads,
+)
 from pysim.engine import Question, Result
 from pysim.errors import EngineError, InputError
+from pysim.eventlog import Window
 from pysim.ftrace import PAGE_BYTES, Alloc, Event, Free, Purge, Trace
 from pysim.kernel_counts import Counted, FileName, MissingColumnError
 from pysim.machines import Machine
+from pysim.policies.linux import Linux
 from pysim.validate_user import UserWork
 from pysim.workloads import Workload, replay
 from pysim.workloads.recovery import Recovery, recover
@@ -41,7 +58,11 @@ POLICIES: Final[Mapping[str, tuple[str, bool]]] = {
     "mark": ("mark-6.12", False),
     "mark+svvptc": ("mark-6.12", True),
 }
-"""The kernels of the tables -> our policy, and whether the CPU had Svvptc."""
+"""The kernels of the tables -> our policy, and whether the CPU had Svvptc. Others go by our names
+for policies, with ``+svvptc`` behind them or not."""
+
+WHOLE_FLUSHES: Final = ("preventive-full", "vmalloc-fault")
+"""Policies whose fences of kernel ranges are flushes of everything, counted in rf_full."""
 
 FORKS: Final = ("fork", "forkpin0", "forkpar", "forkburst", "forkexec", "threads")
 """Their maps are kernel stacks of 4 pages. Source: linux 6.12, VMAP_STACK, THREAD_SIZE_ORDER 2."""
@@ -58,9 +79,13 @@ VMRAM_BLOCKS: Final = 4
 """tv_vmram: reservations that are blocks, not maps: this many (data/kernel README), and one for
 each hart where there are more (linux 6.12, mm/vmalloc.c: blocks are per hart)."""
 
+PCPU_CUT: Final = 1
+"""tv_pcpu: a call is counted as it begins and as it is made; a window may cut one in two."""
+
 NR_CPUS: Final = 64
 """CONFIG_NR_CPUS of the kernels (data/kernel README)."""
 
+_OF_THE_TREE: Final = ("preventive-range", "mark-6.12", "none")
 _STACK_PAGES: Final = 4
 _USER_WHAT: Final = {"S_addr": "user S_addr", "S_asid": "user S_asid",
                      "S_addr_asid": "user S_addr_asid"}
@@ -71,6 +96,28 @@ _PURGE_PAGES: Final = 1 << 20
 
 
 NOT_MODELLED: Final = "not modelled"
+
+
+def modelled(policy: str) -> tuple[str, bool] | None:
+    """Return our policy for a kernel's name, and whether its CPU had Svvptc; None if unknown."""
+    if policy in POLICIES:
+        return POLICIES[policy]
+    base = policy.removesuffix(kernel_counts.SVVPTC)
+    svvptc = base != policy
+    if base in POLICIES:
+        return POLICIES[base][0], svvptc
+    return (base, svvptc) if base in policies.names() else None
+
+
+def base_of(policy: str) -> str:
+    """Return the kernel that a policy's rows are compared with: `mark` on a CPU like its own."""
+    return "mark" + kernel_counts.SVVPTC * policy.endswith(kernel_counts.SVVPTC)
+
+
+def fences_maps(policy: str) -> bool:
+    """Whether a kernel of that name fences every map: flush_tlb_kernel_range is entered for it."""
+    return policy.startswith("preventive")
+
 
 # ---- rows -------------------------------------------------------------------------------------
 
@@ -188,19 +235,26 @@ def question(trace: Trace, policy: str, machine: Machine, harts: int) -> Questio
     """Return the run of a recording on a machine where nothing else happens."""
     made = replay.build(recover(trace), replay.Settings(harts=harts, levels=machine.levels,
                                                         traced_mhz=1))
-    return scenario.lower(scenario.Scenario(
-        policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=max(NR_CPUS, harts),
-    ), work=made)
+    return _lowered(policy, machine, harts, made)
+
+
+def _lowered(policy: str, machine: Machine, harts: int, work: replay.Replay) -> Question:
+    """Lower a run; kernels of the tables are of one tree, 6.12, whose user side knows Svvptc."""
+    nr_cpus = max(NR_CPUS, harts)
+    asked = scenario.lower(scenario.Scenario(
+        policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=nr_cpus), work=work)
+    found = policies.find(policy)
+    if not (machine.svvptc and policy in _OF_THE_TREE and isinstance(found, Linux)):
+        return asked
+    program = ops.lower(dataclasses.replace(found, svvptc_aware=True), nr_cpus=nr_cpus)
+    return dataclasses.replace(asked, header=program.header, ops=program.ops)
 
 
 def user_question(work: UserWork, policy: str, machine: Machine, harts: int) -> Question:
     """Return the run of a row's user work, on hart 0 of a machine where nothing else happens."""
     items, length = validate_user.items(work, harts)
-    made = replay.Replay(items=items, gates=struct.pack("<I", 0), useful_cycles=length,
-                         counts=Counter(), notes=())
-    return scenario.lower(scenario.Scenario(
-        policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=max(NR_CPUS, harts),
-    ), work=made)
+    return _lowered(policy, machine, harts, replay.Replay(
+        items=items, gates=struct.pack("<I", 0), useful_cycles=length, counts=Counter(), notes=()))
 
 
 # ---- recordings made from counts ----------------------------------------------------------------
@@ -274,12 +328,14 @@ class _Folder:
     user_ran: dict[tuple[UserWork, str, bool, str, int], Mapping[str, int]] = field(
         default_factory=dict)
     asked: dict[tuple[int, str, int, int], tuple[Trace, Result]] = field(default_factory=dict)
+    windows: dict[Path, list[Window]] = field(default_factory=dict)
 
     @cached_property
-    def base(self) -> dict[tuple[str, str, str, int, str, str], Counted]:
-        """Rows of ``mark`` to subtract: by file, via, boot, harts, workload, repetition."""
-        return {(r.file, r.via, r.boot, r.harts, r.workload, r.rep): r
-                for table in self.tables for r in table if r.policy == "mark" and not r.negative}
+    def base(self) -> dict[tuple[str, str, str, str, int, str, str], Counted]:
+        """Rows of ``mark`` to subtract: by policy, file, via, boot, harts, workload, repetition."""
+        return {(r.policy, r.file, r.via, r.boot, r.harts, r.workload, r.rep): r
+                for table in self.tables for r in table
+                if r.policy == base_of(r.policy) and not r.negative}
 
     def run(self, trace: Trace, policy: str, machine: Machine, harts: int) -> Result:
         """Run a recording; equal questions run once, and the same recording is built once."""
@@ -347,7 +403,7 @@ class _Folder:
         """Return the work of a row as a recording, and why it is not the row's, if so."""
         purges = row["__purge_vmap_area_lazy"]
         maps, flushed = row["alloc_vmap_area"], row["ftkr_calls"]
-        own = maps if row.policy == "preventive" else 0
+        own = maps if fences_maps(row.policy) else 0
         if row.traced:
             found = self.recordings.get((row.policy, row.via, row.harts, row.workload))
             if found is None:
@@ -366,9 +422,11 @@ class _Folder:
             return fitted_boot(boot, maps, row.harts), ""
         sizes = self.sizes(row)
         frees = min(maps, row["free_vmap_area_noflush"])
-        if row.workload == "tv_pcpu":
+        if row.workload == "tv_pcpu":   # populates are purges here: each is one call too
+            sized = row.harts == 1 or row.via == "imsic"
             return counted_trace(row.harts, sizes.pages, frees, flushed - own), (
-                "percpu populates are known only by the calls they make (ftkr_calls)")
+                "percpu populates are known only by the calls they make (ftkr_calls)"
+                if sized else "")
         wrong = "" if row.workload == "tv_vmram" or flushed == own + purges else (
             f"{own} maps and {purges} purges should flush, flush_tlb_kernel_range was entered "
             f"{flushed} times: a purge found nothing, or the window cut one in two")
@@ -378,10 +436,10 @@ class _Folder:
 
     def compare(self, row: Counted) -> Iterable[Row]:
         """Compare one row of a table; what is not modelled is said once."""
-        for what, value, known in (("policy", row.policy, POLICIES),
-                                   ("workload", row.workload, WORKLOADS),
-                                   ("ipi", row.via, kernel_counts.VIAS)):
-            if value not in known:
+        for what, value, known in (("policy", row.policy, modelled(row.policy) is not None),
+                                   ("workload", row.workload, row.workload in WORKLOADS),
+                                   ("ipi", row.via, row.via in kernel_counts.VIAS)):
+            if not known:
                 yield self.row(row, "rf_kern", row.counts.get("rf_kern"), None,
                                reason=f"{NOT_MODELLED}: {what} {value!r}")
                 return
@@ -393,8 +451,7 @@ class _Folder:
             yield self.row(row, "row", None, None, reason=f"the engine refused it: {refused}")
 
     def _compare(self, row: Counted) -> Iterable[Row]:
-        policy, svvptc = POLICIES[row.policy]
-        machine = qemu(svvptc=svvptc, via=row.via)
+        policy, machine = self.under(row)
         trace, wrong = self.trace(row)
         result = self.run(trace, policy, machine, row.harts) if trace.events else None
         if result is not None and result.verdict != "ran":
@@ -402,21 +459,32 @@ class _Folder:
         predicted = _predicted(result)
         if not row.negative:
             yield self.row(row, "pf_S_k", row["pf_S_k"], predicted["traps_kernel_fault"])
+        elif policy.startswith("mark") and not machine.svvptc:  # the check fences: no fault is left
+            yield self.row(row, "nv_hit", row["nv_hit"], row["pf_S_k"])
         if row.harts > 1:
             yield from self.several(row, predicted, wrong)
-        if row.policy == "preventive" and (row.harts == 1 or row.via == "imsic"):
+        if fences_maps(row.policy) and (row.harts == 1 or row.via == "imsic"):
             yield from self.alone(row, predicted, wrong)
         work = None if row.negative else validate_user.of_row(row)
         if work is not None:
             yield from self.user(row, work, predicted, wrong)
+        if row.traced:
+            yield from self.by_log(row)
+
+    @staticmethod
+    def under(row: Counted) -> tuple[str, Machine]:
+        """Return our policy of a row's kernel, and the machine it ran on."""
+        found = modelled(row.policy)
+        assert found is not None
+        return found[0], qemu(svvptc=found[1], via=row.via)
 
     def run_user(self, work: UserWork, row: Counted) -> Mapping[str, int]:
         """Run a row's user work, once for equal rows."""
-        policy, svvptc = POLICIES[row.policy]
-        same = (work, policy, svvptc, row.via, row.harts)
+        policy, machine = self.under(row)
+        same = (work, policy, machine.svvptc, row.via, row.harts)
         if same not in self.user_ran:
-            asked = user_question(work, policy, qemu(svvptc=svvptc, via=row.via), row.harts)
-            self.user_ran[same] = _predicted(self.simulate(asked))
+            self.user_ran[same] = _predicted(self.simulate(
+                user_question(work, policy, machine, row.harts)))
         return self.user_ran[same]
 
     def user(self, row: Counted, work: UserWork, kernel: Mapping[str, int],
@@ -430,13 +498,15 @@ class _Folder:
             "user calls": ran["remote_user_calls"],
             "rf_full": ran["remote_fence_calls"] - ran["remote_user_calls"],
         }
-        unknown = self.sizes(row).unknown if row.policy == "preventive" and (
-            row.harts == 1 or row.via == "imsic") else ""
-        for what in work.on_one_hart if row.harts == 1 else work.on_several:
+        imsic = row.via == "imsic"
+        unknown = self.sizes(row).unknown if fences_maps(row.policy) and (
+            row.harts == 1 or imsic) else ""
+        several = work.on_several
+        if imsic:   # the kernel's own IPIs: no SBI call is made, every hart fences for itself
+            several = tuple("S_full" if what == "rf_full" else what for what in several
+                            if what != "user calls")
+        for what in work.on_one_hart if row.harts == 1 else several:
             sized = what in ("S_addr", "S_full") and unknown
-            remote = what in ("user calls", "rf_full")
-            if remote and row.via == "imsic":
-                continue            # the kernel's own IPIs: no SBI call is made
             measured = row["rf_calls"] - row["rf_kern"] if what == "user calls" else row[what]
             trace = wrong if what in ("S_addr", "S_full") else ""
             yield self.row(row, _USER_WHAT.get(what, what), measured, predicted[what],
@@ -445,33 +515,48 @@ class _Folder:
     def several(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare remote fences."""
         calls = predicted["remote_fence_calls"]
-        if row.via == "imsic":  # the kernel's own IPIs: no SBI call is made
-            if not wrong and row.workload == "boot" and row.policy == "preventive":
-                wrong = "calls before the other harts were up are not told apart"
-            yield self.row(row, "ftkr_calls", row["ftkr_calls"], calls, reason=wrong)
+        whole = modelled(row.policy) in [(name, svvptc) for name in WHOLE_FLUSHES
+                                         for svvptc in (False, True)]
+        if not wrong and whole:
+            wrong = "its fences of kernel ranges are whole flushes, counted in rf_full"
+        if row.via == "imsic":
+            yield from self.by_ipi(row, calls, wrong)
             return
         tolerance = 0
-        if row.workload == "tv_vmram" and row.policy == "preventive":
+        if row.workload == "tv_vmram" and fences_maps(row.policy):
             tolerance = max(VMRAM_BLOCKS, row.harts)
+        if row.workload == "tv_pcpu":
+            tolerance = PCPU_CUT
         yield self.row(row, "rf_kern", row["rf_kern"], calls, tolerance=tolerance, reason=wrong)
-        if not wrong and row["rf_user"]:
-            wrong = "user fences address the harts a process ran on, and are not told apart"
-        yield self.row(row, "kernel targets", row["rf_targets"] - row.harts * row["rf_full"],
-                       predicted["remote_fence_targets"], tolerance=tolerance * row.harts,
-                       reason=wrong)
+        targets = row["rf_targets"] - row.harts * row["rf_full"]
+        if row["rf_user"]:
+            targets = row.harts * row["rf_kern"]    # if every call named every hart
+            if not wrong and row["rf_targets"] != row.harts * row.counts.get("rf_calls", -1):
+                wrong = "user fences address the harts a process ran on, and are not told apart"
+        yield self.row(row, "kernel targets", targets, predicted["remote_fence_targets"],
+                       tolerance=tolerance * row.harts, reason=wrong)
+
+    def by_ipi(self, row: Counted, calls: int, wrong: str) -> Iterable[Row]:
+        """Compare a kernel that uses its own IPIs: no SBI call is made, firmware fences nothing."""
+        if not wrong and row.workload == "boot" and fences_maps(row.policy):
+            wrong = "calls before the other harts were up are not told apart"
+        yield self.row(row, "ftkr_calls", row["ftkr_calls"], calls, reason=wrong)
+        for what in ("rf_calls", "M_sfence"):
+            if what in row.counts and not (what == "M_sfence" and row.workload == "boot"):
+                yield self.row(row, what, row[what], 0)     # a boot: once as each hart starts
 
     def alone(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare what ``preventive`` fences more than ``mark`` did in the same repetition."""
-        key = (row.file, row.via, row.boot, row.harts, row.workload)
+        key = (base_of(row.policy), row.file, row.via, row.boot, row.harts, row.workload)
         base = self.base.get((*key, row.rep))
         wrong = wrong or self.sizes(row).unknown
         if base is None:
             yield self.row(row, "S_addr added", None, predicted["fences_addr"],
                            reason=wrong or "no repetition of `mark` to subtract")
             return
-        later = {self.base[k]["S_addr"] for k in self.base if k[:5] == key and k[5] != "0"}
+        later = {self.base[k]["S_addr"] for k in self.base if k[:6] == key and k[6] != "0"}
         spread = len(later) > 1 and "`mark` itself varies between repetitions"
-        marked = self.run(self.trace(base)[0], *self.marked(base)) if base[
+        marked = self.run(self.trace(base)[0], *self.under(base), base.harts) if base[
             "alloc_vmap_area"] + base["__purge_vmap_area_lazy"] else None
         without = _predicted(marked)
         yield self.row(row, "S_addr added", row["S_addr"] - base["S_addr"],
@@ -483,10 +568,6 @@ class _Folder:
         yield self.row(row, "S_full added", row["S_full"] - base["S_full"],
                        predicted["fences_full"] - without["fences_full"],
                        reason=wrong or differs or "")
-
-    @staticmethod
-    def marked(row: Counted) -> tuple[str, Machine, int]:
-        return POLICIES["mark"][0], qemu(via=row.via), row.harts
 
     @staticmethod
     def row(row: Counted, what: str, measured: int | None, predicted: int | None, *,
@@ -505,9 +586,9 @@ class _Folder:
         if not name.workload:
             return None
         reason = "no row of counts is of this run; its sizes serve other rows"
-        for what, value, known in (("policy", name.policy, POLICIES),
-                                   ("workload", name.workload, WORKLOADS)):
-            if value not in known:
+        for what, value, known in (("policy", name.policy, modelled(name.policy) is not None),
+                                   ("workload", name.workload, name.workload in WORKLOADS)):
+            if not known:
                 reason = f"{NOT_MODELLED}: {what} {value!r}"
         if not reason.startswith(NOT_MODELLED) and any(
                 (r.policy, r.via, r.harts, r.workload)
@@ -517,26 +598,84 @@ class _Folder:
         return Row(file=file, policy=name.policy, harts=name.harts, workload=name.workload, rep="",
                    what="recording", measured=None, predicted=None, reason=reason)
 
+    # ---- event logs ----
+
+    def read(self) -> list[str]:
+        """Read every event log once; returns what could not be read, and why."""
+        unread = []
+        for path in self.logs:
+            name = kernel_counts.named(path.name)
+            assert name is not None
+            try:
+                self.windows[path] = list(kernel_counts.read_events(
+                    path, svvptc=name.svvptc, imsic=name.via == "imsic"))
+            except InputError as error:
+                unread.append(f"{path.name} is not read: {error}")
+        return unread
+
+    def predict(self, window: Window, name: FileName, policy: str) -> Mapping[str, int]:
+        """Predict a window of a log under a kernel, its own or another."""
+        found = modelled(policy)
+        assert found is not None
+        machine = qemu(svvptc=found[1], via=name.via)
+        return validate_logs.predict(window, name.harts, name.via, lambda trace: _predicted(
+            self.run(trace, found[0], machine, name.harts)))
+
     def log(self, path: Path) -> Iterable[Row]:
-        """Compare the windows of an event log, whose maps and purges are known one by one."""
+        """Compare the windows of an event log, whose events and fences are known one by one."""
         name = kernel_counts.named(path.name)
         assert name is not None
-        harts, policy = name.harts, name.policy
-        for window in kernel_counts.read_events(path):
-            modelled = policy in POLICIES
-            counters = _predicted(None)
-            if window.events and modelled:
-                ours, svvptc = POLICIES[policy]
-                counters = _predicted(self.run(window.trace(path.name, harts), ours, qemu(
-                    svvptc=svvptc, via=name.via), harts))
-            for what, measured, counter in (
-                ("rf_kern", window.calls, "remote_fence_calls"),
-                ("kernel targets", window.targets, "remote_fence_targets"),
-            ):
-                yield Row(file=path.name, policy=policy, harts=harts, workload=window.workload,
-                          rep="", what=what, measured=measured,
-                          predicted=counters[counter] if modelled else None,
-                          reason="" if modelled else f"{NOT_MODELLED}: policy {policy!r}")
+        for window in self.windows.get(path, ()):
+            if modelled(name.policy) is None:
+                yield _of_log(path, name, window, validate_logs.Compared(
+                    what="rf_kern", measured=window.calls, predicted=None,
+                    reason=f"{NOT_MODELLED}: policy {name.policy!r}"))
+                continue
+            predicted = self.predict(window, name, name.policy)
+            for compared in validate_logs.compare(window, predicted):
+                yield _of_log(path, name, window, compared)
+            yield from self.cross(path, name, window)
+
+    def cross(self, path: Path, name: FileName, window: Window) -> Iterable[Row]:
+        """Compare a window under the other kernels with what those counted of its workload."""
+        ops_nr = self.traced_ops(window.workload, name.harts)
+        for policy in POLICIES:
+            rows = [r for table in self.tables for r in table
+                    if (r.policy, r.via, r.harts, r.workload)
+                    == (policy, name.via, name.harts, window.workload)
+                    and not (r.negative or r.traced)]
+            if policy == name.policy or not rows:
+                continue
+            try:
+                found = list(validate_logs.crossed(
+                    window, ops_nr or 0, self.predict(window, name, policy), rows,
+                    svvptc=POLICIES[policy][1], fences_maps=fences_maps(policy)))
+            except MissingColumnError:
+                continue
+            for compared in found:
+                yield _of_log(path, name, window, dataclasses.replace(
+                    compared, what=f"as {policy}: {compared.what}"))
+
+    def by_log(self, row: Counted) -> Iterable[Row]:
+        """Compare every fence of a row whose run left an event log."""
+        for path, windows in self.windows.items():
+            name = kernel_counts.named(path.name)
+            assert name is not None
+            if (name.policy, name.via, name.harts) != (row.policy, row.via, row.harts):
+                continue
+            for window in windows:
+                if window.workload == row.workload:
+                    predicted = self.predict(window, name, row.policy)
+                    for one in validate_logs.against_row(window, predicted, row):
+                        yield self.row(row, one.what, one.measured, one.predicted,
+                                       reason=one.reason)
+
+
+def _of_log(path: Path, name: FileName, window: Window, compared: validate_logs.Compared) -> Row:
+    policy = name.policy + " (imsic)" * (name.via == "imsic")
+    return Row(file=path.name, policy=policy, harts=name.harts, workload=window.workload, rep="",
+               what=compared.what, measured=compared.measured, predicted=compared.predicted,
+               reason=compared.reason)
 
 
 def _predicted(result: Result | None) -> Mapping[str, int]:
@@ -561,7 +700,7 @@ def validate_kernel(
     files = sorted(path for place in (root, root / "traces") if place.is_dir()
                    for path in place.iterdir())
     tables = [kernel_counts.read_counts(path) for path in files
-              if path.name.startswith("counts") and path.suffix == ".csv"]
+              if path.name.startswith("counts") and path.name.endswith((".csv", ".csv.gz"))]
     names = {path: name for path in files if (name := kernel_counts.named(path.name)) is not None}
     logs = [path for path, name in names.items() if not name.workload]
     recordings, unread = {}, []
@@ -577,6 +716,7 @@ def validate_kernel(
                          "events-*.evt, no riscv-*.ftrace.txt")
     folder = _Folder(tables=[list(table.rows) for table in tables], recordings=recordings,
                      logs=logs, simulate=simulate)
+    unread += folder.read()
     rows = [compared for table in tables for row in table.rows for compared in folder.compare(row)]
     rows += [compared for path in logs for compared in folder.log(path)]
     rows += _nameless(tables)

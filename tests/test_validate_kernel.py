@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ PACKAGED = ftrace.find("riscv-6.12-mark-smp2-forkburst")
 def table(*rows: dict[str, Any], leave_out: str = "") -> str:
     out = io.StringIO()
     columns = [c for c in [*COLUMNS, *{k for r in rows for k in r} - {*COLUMNS}] if c != leave_out]
-    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, columns, restval=0, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -61,33 +61,43 @@ def naive(question: Question) -> Result:
     svvptc = engine.ffi.from_buffer("struct csim_params *", question.params).machine.svvptc
     lazy = svvptc and question.ops != PREVENTIVE_OPS
 
-    def everywhere(pages: int, user: str = "") -> None:
-        """A range fenced on all harts, or here when there is no other."""
+    space: dict[int, Any] = {}
+    ran: dict[Any, set[int]] = defaultdict(set)     # address space -> harts
+
+    def everywhere(pages: int) -> None:
+        """A kernel range fenced on all harts, or here when there is no other."""
         if up > 1:
             counts["remote_fence_calls"] += 1
-            counts[f"remote{user}_calls"] += 1
+            counts["remote_fence_targets"] += up
         else:
-            whole = {"": "full", "_user": "asid"}[user] if not 1 <= pages <= 64 else ""
-            counts[f"fences_{whole}" if whole else f"fences_addr{'_asid' * bool(user)}"] += (
-                1 if whole else pages)
+            counts["fences_addr" if 1 <= pages <= 64 else "fences_full"] += (
+                pages if 1 <= pages <= 64 else 1)
+
+    def of_user(hart: int, other: int, pages: int) -> None:
+        """User pages fenced where their space has run, or here when it ran nowhere else."""
+        harts = ran[other or space.setdefault(hart, ("its own", hart))]
+        if harts - {hart}:
+            for what in ("fence", "user"):
+                counts[f"remote_{what}_calls"] += 1
+                counts[f"remote_{what}_targets"] += len(harts)
+        else:
+            counts["fences_addr_asid" if 1 <= pages <= 64 else "fences_asid"] += (
+                pages if 1 <= pages <= 64 else 1)
 
     for item in items:
-        kind = KINDS[int(item["kind"])]
-        if kind == "flush" or kind == "user_unmap":
-            everywhere(int(item["arg"]), "_user" if kind == "user_unmap" else "")
-        elif kind in ("user_protect", "user_spurious") and lazy:
-            everywhere(1, "_user")
-        elif kind in ("user_fault", "user_protect", "user_spurious") and not lazy:
-            counts["fences_addr"] += max(1, int(item["arg"]))
+        kind, hart, arg = KINDS[int(item["kind"])], int(item["hart"]), int(item["arg"])
         up += kind == "online"
-        if kind == "purge" or (kind == "map" and question.ops == PREVENTIVE_OPS):
-            if up > 1:
-                counts["remote_fence_calls"] += 1
-                counts["remote_fence_targets"] += up
-            elif item["pages"] > 64:
-                counts["fences_full"] += 1
-            else:
-                counts["fences_addr"] += int(item["pages"])
+        if kind == "switch_mm":
+            space[hart] = arg or ("its own", hart)
+            ran[space[hart]].add(hart)
+        elif kind == "flush":
+            everywhere(0)
+        elif kind == "user_unmap" or (kind in ("user_protect", "user_spurious") and lazy):
+            of_user(hart, int(item["pages"]), arg if kind == "user_unmap" else 1)
+        elif kind in ("user_fault", "user_protect", "user_spurious") and not lazy:
+            counts["fences_addr"] += max(1, arg)
+        elif kind == "purge" or (kind == "map" and question.ops == PREVENTIVE_OPS):
+            everywhere(int(item["pages"]))
     return Result(verdict="ran", verdict_hart=0, verdict_at_cycles=0, verdict_va=0,
                   counters={c.name: counts[c.name] for c in engine.COUNTERS}, histograms={})
 
@@ -131,9 +141,18 @@ def test_mark_calls_for_purges_only(tmp_path: Path) -> None:
 def test_full_and_user_fences_are_no_kernel_targets(tmp_path: Path) -> None:
     rows = judged(tmp_path, preventive(5, rf_full=2) | {"rf_targets": 14})
     assert outcome(rows, "kernel targets") == (10, 10, "equal")
-    rows = judged(tmp_path, preventive(5, rf_user=2))
+    for change in ({}, {"rf_calls": 7}):
+        rows = judged(tmp_path, preventive(5, rf_user=2) | change)
+        assert outcome(rows, "kernel targets")[2] == "not scored"
+        assert outcome(rows, "rf_kern")[2] == "equal"
+
+
+def test_when_every_call_named_every_hart_each_of_them_did(tmp_path: Path) -> None:
+    row = preventive(5, rf_user=1, rf_full=3, rf_calls=9, smp=8)
+    rows = judged(tmp_path, row | {"rf_targets": 72})
+    assert outcome(rows, "kernel targets") == (40, 40, "equal")
+    rows = judged(tmp_path, row | {"rf_targets": 71})
     assert outcome(rows, "kernel targets")[2] == "not scored"
-    assert outcome(rows, "rf_kern")[2] == "equal"
 
 
 def test_blocks_of_vm_map_ram_may_be_reserved_without_a_map(tmp_path: Path) -> None:
@@ -201,6 +220,70 @@ def test_imsic_rows_count_broadcasts_and_every_harts_fences(tmp_path: Path) -> N
     assert not [row for row in rows if row.what == "rf_kern"]
 
 
+def imsic_rows(harts: int) -> list[dict[str, Any]]:
+    """What kernels with their own IPIs count: every hart fences for itself, firmware nothing.
+
+    Maps of 4 pages are 4 fences by address on each hart, purges and set_memory whole ones.
+    """
+    base = ROW | {"ipi": "imsic", "smp": harts, "rf_calls": 0, "M_sfence": 0}
+    both = ({"policy": "mark", "ftkr_calls": 0, "S_addr": 7}, {
+        "policy": "preventive", "ftkr_calls": 9, "S_addr": 7 + 9 * 4 * harts})
+    module = {"workload": "modload", "ops": 2, "__purge_vmap_area_lazy": 8, "ftkr_calls": 8,
+              "S_full": 48 * harts}
+    anon = base | ANON | {"S_addr": 2048}
+    return [*(base | row | {"workload": "threads", "alloc_vmap_area": 9} for row in both),
+            base | module, anon]
+
+
+@pytest.mark.parametrize("harts", [2, 8, 16])
+def test_under_imsic_every_hart_fences_for_itself(tmp_path: Path, harts: int) -> None:
+    rows = judged(tmp_path, *imsic_rows(harts), simulate=engine.simulate)
+    assert {row.outcome for row in rows} == {"equal"}
+    got = Counter(row.what for row in rows if row.measured)
+    assert got == {"ftkr_calls": 2, "S_addr added": 1, "S_full": 1, "user S_addr": 1}
+    for n, column in ((1, "S_addr"), (2, "S_full"), (3, "M_sfence"), (0, "rf_calls")):
+        wrong = imsic_rows(harts)
+        wrong[n][column] += 1
+        assert "differs" in {r.outcome for r in judged(tmp_path, *wrong, simulate=engine.simulate)}
+
+
+@pytest.mark.parametrize(("policy", "calls"), [
+    ("none", 3), ("mark-7.2", 3), ("mark-barrier", 3), ("mark-7.2+svvptc", 3), ("none+svvptc", 3),
+    ("preventive+svvptc", 10), ("preventive-range", 10), ("preventive-range-6.7", 10),
+])
+def test_other_kernels_go_by_the_names_of_policies(tmp_path: Path, policy: str, calls: int) -> None:
+    row = preventive(7, 3, policy=policy, ftkr_calls=calls, rf_kern=calls, smp=8)
+    rows = judged(tmp_path, row, simulate=engine.simulate)
+    assert outcome(rows, "rf_kern") == (calls, calls, "equal")
+    assert outcome(rows, "kernel targets") == (8 * calls, 8 * calls, "equal")
+    fewer = judged(tmp_path, row | {"rf_kern": calls - 1}, simulate=engine.simulate)
+    assert outcome(fewer, "rf_kern")[2] == "differs"
+
+
+def test_kernels_of_the_tree_know_svvptc_on_the_user_side(tmp_path: Path) -> None:
+    for policy in ("preventive+svvptc", "none+svvptc"):
+        row = ROW | ANON | {"policy": policy, "smp": 1, "S_addr": 0}
+        assert outcome(judged(tmp_path, row, simulate=engine.simulate), "user S_addr") == (
+            0, 0, "equal")
+    row = preventive(3, policy="preventive+svvptc", smp=1, S_addr=12, rf_kern=0)
+    base = ROW | {"policy": "mark+svvptc", "smp": 1, "alloc_vmap_area": 3}
+    mine = [r for r in judged(tmp_path, base, row, simulate=engine.simulate)
+            if r.policy == "preventive+svvptc"]
+    assert outcome(mine, "S_addr added") == (12, 12, "equal")
+
+
+def test_a_kernel_that_flushes_whole_has_no_ranges_to_count(tmp_path: Path) -> None:
+    row = preventive(7, policy="preventive-full", rf_kern=0, rf_full=7)
+    rows = judged(tmp_path, row, simulate=engine.simulate)
+    assert outcome(rows, "rf_kern")[2] == "not scored"
+
+
+def test_faults_of_cached_invalid_entries_find_the_mark(tmp_path: Path) -> None:
+    row = ROW | {"negative_mode": "neg8", "pf_S_k": 5, "nv_hit": 5}
+    assert outcome(judged(tmp_path, row), "nv_hit") == (5, 5, "equal")
+    assert outcome(judged(tmp_path, row | {"nv_hit": 4}), "nv_hit")[2] == "differs"
+
+
 def test_an_imsic_boot_does_not_tell_its_early_calls_apart(tmp_path: Path) -> None:
     (tmp_path / "riscv-6.12-mark-smp2-boot.ftrace.txt").write_text(boot_trace(4, 6))
     rows = judged(tmp_path, preventive(10, workload="boot", ops=1, ipi="imsic", rf_kern=0))
@@ -252,9 +335,10 @@ def test_on_several_harts_unmaps_are_calls(tmp_path: Path) -> None:
 
 
 def test_imsic_has_no_user_calls_to_compare(tmp_path: Path) -> None:
-    rows = judged(tmp_path, ROW | ANON | {"S_addr": 2048, "ipi": "imsic"},
+    rows = judged(tmp_path, ROW | ANON | {"S_addr": 2048, "ipi": "IMSIC"},
                   simulate=engine.simulate)
     assert not [row for row in rows if row.what == "user calls"]
+    assert outcome(rows, "rf_calls") == (0, 0, "equal")
     assert outcome(rows, "user S_addr") == (2048, 2048, "equal")
 
 
@@ -311,9 +395,9 @@ def test_a_boot_nobody_recorded_is_not_scored(tmp_path: Path) -> None:
 # ---- recordings and event logs ------------------------------------------------------------------
 
 
-def traced(folder: Path, row: dict[str, Any]) -> list[vk.Row]:
+def traced(folder: Path, row: dict[str, Any], simulate: Any = naive) -> list[vk.Row]:
     (folder / "counts_traced.csv").write_text(table(row))
-    return list(vk.validate_kernel(folder, simulate=naive).rows)
+    return list(vk.validate_kernel(folder, simulate=simulate).rows)
 
 
 def test_a_traced_row_runs_its_own_recording(tmp_path: Path) -> None:
@@ -325,7 +409,8 @@ def test_a_traced_row_runs_its_own_recording(tmp_path: Path) -> None:
     assert outcome(traced(tmp_path, row), "rf_kern")[2] == "not scored"
 
 
-LOG = """0 0 0.1 sfence:M full
+LOG = """0 0 0.1 copy_process a0=0 a1=0 a2=0 ra=1
+0 0 0.1 __switch_to a0=80c09f80 a1=21d8000 a2=0 ra=1
 1 0 0.2 __vmap_pages_range_noflush a0=ff20000000000000 a1=ff20000000004000 a2=e7 ra=1
 2 0 0.2 flush_tlb_kernel_range a0=ff20000000000000 a1=ff20000000004000 a2=e7 ra=1
 3 1 0.3 sfence:M full
@@ -352,16 +437,109 @@ LOG = """0 0 0.1 sfence:M full
 
 def test_an_event_log_is_compared_window_by_window(tmp_path: Path) -> None:
     (tmp_path / "events-6.12-preventive-smp2.evt.gz").write_bytes(gzip.compress(LOG.encode()))
-    rows = [r for r in judged(tmp_path, ROW) if r.file.startswith("events")]
+    rows = [r for r in judged(tmp_path, ROW) if r.file.startswith("events")
+            and r.what in ("rf_kern", "kernel targets")]
     assert [(r.workload, r.what, r.measured, r.predicted, r.outcome) for r in rows] == [
         ("boot", "rf_kern", 1, 1, "equal"), ("boot", "kernel targets", 2, 2, "equal"),
         ("fork", "rf_kern", 2, 2, "equal"), ("fork", "kernel targets", 4, 4, "equal")]
 
 
+def every_fence(harts: int, via: str) -> str:
+    """A log of a fork in which two harts take part, as a kernel with SBI or IMSIC leaves it."""
+    lines: list[str] = []
+
+    def put(hart: int, text: str) -> None:
+        lines.append(f"{len(lines)} {hart} {1 + len(lines) / 1e5:.6f} {text}")
+
+    def flush(sender: int, what: str, call: str, fence: str, harts: Any) -> None:
+        put(sender, what)
+        if via == "sbi":
+            put(sender, f"sbi_rfence {call} hmask={sum(1 << h for h in harts):x}")
+        for hart in harts:
+            for va in fence.split(","):
+                put(hart, f"sfence:{'S' if via == 'imsic' else 'M'} {va}")
+
+    both, everyone = (0, 1), range(harts)
+    put(0, "copy_process a0=0")
+    put(0, "__switch_to a0=1 a1=2")
+    put(0, "switch_mm a0=0 a1=1000 a2=0")
+    for hart in everyone[1:]:
+        put(hart, "sfence:S full")
+    put(0, "MARK 1")
+    put(0, "MARK 12")
+    put(1, "switch_mm a0=0 a1=1000 a2=2")
+    pages = [0xFF20000000008000 + n * 4096 for n in range(4)]
+    kernel = f"a0={pages[0]:x} a1={pages[-1] + 4096:x}"
+    put(0, f"__vmap_pages_range_noflush {kernel}")
+    flush(0, f"flush_tlb_kernel_range {kernel}", f"fid=1 start={pages[0]:x} size=4000",
+          ",".join(f"addr={va:x}" for va in pages), everyone)
+    flush(1, "__flush_tlb_range a0=1000 a2=5000", "fid=2 start=5000 size=2000",
+          "addr=5000 asid=2,addr=6000 asid=2", both)
+    flush(0, "__flush_tlb_range a0=1000 a2=0", "fid=2 start=0 size=ffffffffffffffff", "asid=2",
+          both)
+    put(1, "sfence:S addr=7000")
+    put(0, "sfence:S addr=ff1bfffffebfc000")                # text is patched
+    flush(1, "flush_tlb_all", "fid=1 start=0 size=ffffffffffffffff", "full", everyone)
+    put(0, "MARK 13")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("harts", [2, 4, 8])
+@pytest.mark.parametrize("via", ["sbi", "imsic"])
+def test_every_fence_of_a_log_is_predicted(tmp_path: Path, via: str, harts: int) -> None:
+    name = f"events-6.12-preventive{'-imsic' if via == 'imsic' else ''}-smp{harts}.evt"
+    (tmp_path / name).write_text(every_fence(harts, via))
+    report = vk.validate_kernel(tmp_path)
+    rows = {r.what: (r.measured, r.predicted) for r in report.rows if r.workload == "fork"}
+    assert all(measured == predicted for measured, predicted in rows.values()), rows
+    here = {"S_full": 0, "S_addr": 2, "S_asid": 0, "S_addr_asid": 0, "rf_kern": 1,
+            "kernel targets": harts, "rf_calls": 4, "rf_targets": 2 * harts + 4, "user calls": 2,
+            "user targets": 4}
+    each = {"S_full": harts, "S_addr": 2 + 4 * harts, "S_asid": 2, "S_addr_asid": 4}
+    assert {what: n for what, (n, _) in rows.items()} == (here if via == "sbi" else each)
+    assert report.ok
+
+
+def test_a_row_of_a_logs_own_run_is_predicted_whole(tmp_path: Path) -> None:
+    (tmp_path / "events-6.12-preventive-smp4.evt").write_text(every_fence(4, "sbi"))
+    row = preventive(1, smp=4, ftkr_calls=1) | {
+        "S_sfence": 2, "S_addr": 2, "S_full": 0, "S_asid": 0, "S_addr_asid": 0, "rf_calls": 4,
+        "rf_targets": 12, "rf_user": 1, "rf_full": 2, "pf_U_u": 70, "pf_S_u": 0}
+    rows = traced(tmp_path, row, simulate=engine.simulate)
+    got = {r.what: (r.measured, r.predicted) for r in rows if r.what.endswith("by the log")}
+    assert got["S_addr by the log"] == (2, 2)
+    assert got["rf_targets by the log"] == (12, 12)
+    assert len(got) == 6
+    other = traced(tmp_path, row | {"S_sfence": 3}, simulate=engine.simulate)
+    reasons = {r.reason for r in other if r.what.endswith("by the log")}
+    assert reasons == {"the log of this run has 2 fences, the row 3: the windows differ"}
+
+
+def test_the_log_of_one_policy_predicts_another(tmp_path: Path) -> None:
+    """One map and a fault: `mark` makes no kernel call, `preventive` one; Svvptc no fence."""
+    (tmp_path / "events-6.12-preventive-smp4.evt").write_text(every_fence(4, "sbi"))
+    sbi = {"smp": 4, "ops": 2, "copy_process": 2, "S_addr": 2, "S_full": 0, "S_asid": 0,
+           "S_addr_asid": 0, "rf_calls": 0, "pf_U_u": 14, "pf_S_u": 0}
+    rows = [ROW | sbi | {"alloc_vmap_area": 3, "rep": rep} for rep in range(2)]
+    rows.append(ROW | sbi | {"policy": "mark+svvptc", "S_addr": 0})
+    (tmp_path / "counts_traced.csv").write_text(table(preventive(1, smp=4, ops=2)))
+    found = {r.what: r for r in judged(tmp_path, *rows, simulate=engine.simulate)
+             if r.what.startswith("as ")}
+    assert (found["as mark: rf_kern"].measured, found["as mark: rf_kern"].predicted) == (0, 0)
+    fences = found["as mark: S_addr"]
+    assert (fences.measured, fences.predicted, fences.outcome) == (2, 2, "equal")
+    fences = found["as mark+svvptc: S_addr"]
+    assert (fences.measured, fences.predicted) == (0, 1)    # text is patched under Svvptc too
+    assert found["as mark+svvptc: S_addr_asid"].outcome == "not scored"
+    rows[0]["S_addr"] = 4
+    varies = {r.what: r for r in judged(tmp_path, *rows, simulate=engine.simulate)}
+    assert varies["as mark: S_addr"].outcome == "not scored"
+
+
 @pytest.mark.parametrize(("text", "where"), [
     ("", "no workload between marks"), ("0 0 0.1 sfence:M full\n", "no workload between marks"),
-    (LOG + "22 zero 1 MARK 3\n", "evt:23: not a line"), (LOG + "22 0\n", "evt:23: not a line"),
-    (LOG.replace("a1=ff20000000004000", ""), "evt:2: not a line"),
+    (LOG + "22 zero 1 MARK 3\n", "evt:24: not a line"), (LOG + "22 0\n", "evt:24: not a line"),
+    (LOG.replace("a1=ff20000000004000", ""), "evt:3: not a line"),
 ])
 def test_a_broken_event_log_is_refused_by_line(tmp_path: Path, text: str, where: str) -> None:
     path = tmp_path / "events-6.12-mark-smp2.evt"
@@ -467,6 +645,17 @@ def test_a_folder_without_counts_is_refused(tmp_path: Path) -> None:
         vk.validate_kernel(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         vk.validate_kernel(tmp_path / "nothing")
+
+
+def test_tables_may_be_gzipped_and_a_log_that_is_cut_short_is_said(tmp_path: Path) -> None:
+    (tmp_path / "counts-8.csv.gz").write_bytes(gzip.compress(table(preventive(2)).encode()))
+    log = gzip.compress(LOG.encode())
+    (tmp_path / "events-6.12-mark-smp2.evt.gz").write_bytes(log[:len(log) // 2])
+    (tmp_path / "events-6.12-mark-smp4.evt").write_text(LOG + "gibberish\n")
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert report.ok
+    assert "smp2.evt.gz is not read" in report.text()
+    assert "smp4.evt is not read" in report.text()
 
 
 def test_other_columns_and_files_do_not_matter(tmp_path: Path) -> None:
