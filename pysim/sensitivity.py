@@ -49,7 +49,8 @@ class Assumption:
     """One assumed cost and what varying it did.
 
     ``effects`` are points of overhead per doubling, by policy, the mean of their sizes; ``alone``
-    and ``among`` the pairs of policies that changed places, varied alone or along trajectories;
+    and ``among`` the pairs of policies that changed places, varied alone or by a step among others
+    (there or back, counted against the ranking as assumed: a step may end in a tie);
     ``shares`` total Sobol' indices by policy, parts of 1, empty when not asked for.
     """
 
@@ -245,7 +246,7 @@ def _assumption(machine: Machine, path: str, index: int, runs: _Runs, ends: Sequ
             if before[index] == after[index]:
                 continue
             one, other = runs.made[before], runs.made[after]
-            among.update(overtaken(one, other))
+            among.update({*overtaken(now, one)} ^ {*overtaken(now, other)})
             for name in sizes.keys() & one.keys() & other.keys():
                 sizes[name].append(abs(other[name] - one[name]) * 100)
     return Assumption(

@@ -286,7 +286,8 @@ def _sensitivity_notes(found: Study) -> tuple[str, ...]:
         f"({found.runs:,} runs)",
         *(f"{name} became unsafe in {times} of them" for name, times in found.unsafe_at.items()),
         f"could change the ranking: {', '.join(reversing)}" if reversing
-        else "no assumed cost changed the ranking, alone or among others")
+        else "no assumed cost changed the ranking, alone or among others"
+        if found.held == found.settings else "the ranking changed only where several were off")
 
 
 def recording(found: Recovery, notes: Sequence[str]) -> Table:

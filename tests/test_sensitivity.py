@@ -127,6 +127,29 @@ def test_two_costs_that_add_up_share_the_variance() -> None:
     assert set(shares.values()) == {0}
 
 
+def test_two_steps_that_reverse_through_a_tie_are_both_told() -> None:
+    """mark-barrier leads by 1.5 margins and loses as much with either cost doubled: one is a tie,
+    both are a reversal."""
+    margin = int(sensitivity.MARGIN * 10**6)               # of 10^6 useful cycles
+
+    def ties(question: Question) -> Result:
+        machine = engine.ffi.from_buffer("struct csim_params *", question.params).machine
+        result = made_up(question)
+        if question.ops == BARRIER_OPS:
+            doubled = (machine.barrier_cycles > 20) + (machine.amo_cycles > 20)
+            cycles = 1000 + doubled * 3 * margin // 2
+        else:
+            cycles = 1000 + 3 * margin // 2
+        return replace(result, counters=result.counters | {"mark_cycles": cycles})
+
+    found = sensitivity.study(base(), ["mark-7.2", "mark-barrier"], paths=20, simulate=ties)
+    assert {one.path for one in found.assumptions if one.reverses} == {
+        "barrier_cycles", "amo_cycles"}
+    assert not any(one.alone for one in found.assumptions)
+    assert found.held < found.settings
+    assert "could change the ranking: " in listings.sensitivity(found, "plain")
+
+
 def test_a_policy_that_becomes_unsafe_has_lost_its_place() -> None:
     def dies(question: Question) -> Result:
         params = engine.ffi.from_buffer("struct csim_params *", question.params)
