@@ -21,11 +21,11 @@ def test_every_field_of_a_workload_is_sourced_and_described(name: str) -> None:
     workload = workloads.load(name)
     for field, info in workloads.Workload.model_fields.items():
         assert info.description, field
-        if field not in ("name", "title", "sources", "trace", "rate_factor", "traced_mhz",
-                         "recorded_policy"):
+        if field not in ("name", "title", "sources"):
             source = workload.provenance(field)
             assert source.removeprefix("assumed: ")
             assert not source.startswith("given"), field
+            assert workloads.unit(field), field
 
 
 def test_presets_are_all_the_files_there_are() -> None:
