@@ -30,7 +30,6 @@ from pysim import (
     scenario,
     stats,
     validate_series,
-    workloads,
 )
 from pysim import validate_kernel as kernels
 from pysim.engine import Question, Result
@@ -79,14 +78,10 @@ class Bench:
         assert result.verdict == "ran", result.verdict
         return Fraction(result.counters[counter], maps)
 
-    def preset(self, workload: str, policy: str, machine: Machine, harts: int,
-               **changes: float) -> Result:
-        """Run a workload preset, with changes said by the caller."""
-        chosen = workloads.load(workload)
-        if changes:
-            chosen = chosen.override(changes, where="pysim/validate.py")
+    def preset(self, workload: str, policy: str, machine: Machine, harts: int) -> Result:
+        """Run a workload preset as it is."""
         return self.simulate(scenario.lower(scenario.build({
-            "policy": policy, "machine": machine, "harts": harts, "workload": chosen})))
+            "policy": policy, "machine": machine, "harts": harts, "workload": workload})))
 
 
 def shared_counts() -> Path | None:

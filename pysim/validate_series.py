@@ -12,7 +12,7 @@ ones all of them after the last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
@@ -46,14 +46,14 @@ AFTER: Final = "mark-6.12"
 class Unknown:
     """Something of that core that nobody has said: fields of a machine at each of costs.LEVELS.
 
-    At ``low`` the patches save least, at ``high`` most.
+    At ``low`` the patches save least, at ``high`` most. ``sources`` are by field.
     """
 
     name: str
     low: Mapping[str, Any]
     typical: Mapping[str, Any]
     high: Mapping[str, Any]
-    source: str
+    sources: Mapping[str, str]
 
     def at(self, level: str) -> Mapping[str, Any]:
         """Return the fields at a level."""
@@ -66,19 +66,22 @@ def _of_table(name: str, *begins: str) -> Unknown:
     fields = {level: {field: cycles for field, cycles in costs.at(level).items()
                       if field.startswith(begins) and field != "fence_pipe_cycles"}
               for level in costs.LEVELS}
-    return Unknown(name=name, **fields, source="hardware.md b, low, typical, high")
+    return Unknown(name=name, **fields, sources={cost.field: cost.source for cost in costs.COSTS})
+
+
+def _of_one(name: str, field: str, low: Any, typical: Any, high: Any, why: str) -> Unknown:
+    """One field that the table has no row for, or another typical value."""
+    return Unknown(name=name, low={field: low}, typical={field: typical}, high={field: high},
+                   sources={field: f"assumed: {why}"})
 
 
 UNKNOWNS: Final[tuple[Unknown, ...]] = (
-    Unknown(name="cycles an instruction", low={"instruction_millicycles": 1000},
-            typical={"instruction_millicycles": 500}, high={"instruction_millicycles": 500},
-            source="hardware.md d.2: 1.0 in order, 0.5 out of order; assumed: out of order"),
-    Unknown(name="pipeline refill after a fence", low={"fence_pipe_cycles": 5},
-            typical={"fence_pipe_cycles": 30}, high={"fence_pipe_cycles": 40},
-            source="hardware.md row 18; d.2: 30 out of order"),
-    Unknown(name="a fence by address drops everything", low={"fence_va_as_all": False},
-            typical={"fence_va_as_all": False}, high={"fence_va_as_all": True},
-            source="hardware.md a.4: so on naxriscv, vexii, blackparrot, and u74 by its erratum"),
+    _of_one("cycles an instruction", "instruction_millicycles", 1000, 500, 500,
+            "out of order, 0.5, rather than in order, 1.0 (hardware.md d.2)"),
+    _of_one("pipeline refill after a fence", "fence_pipe_cycles", 5, 30, 40,
+            "30 out of order (hardware.md d.2), 5-40 (row 18)"),
+    _of_one("a fence by address drops everything", "fence_va_as_all", False, False, True,
+            "so on naxriscv, vexii, blackparrot, and u74 by its erratum (hardware.md a.4)"),
     _of_table("a fence itself", "fence_"),
     _of_table("a remote fence", "ecall_", "sbi_", "imsic_"),
     _of_table("walks and second-level hits", "l2_", "walk_", "read_"),
@@ -96,9 +99,11 @@ def core(*, svvptc: bool, levels: Mapping[str, str] | str = "typical") -> Machin
     machine = machines.load("p550")
     for unknown in UNKNOWNS:
         level = levels if isinstance(levels, str) else levels.get(unknown.name, "typical")
-        machine = machine.override(unknown.at(level), where=f"{unknown.source} ({level})")
+        for field, value in unknown.at(level).items():
+            machine = machine.override({field: value}, where=unknown.sources[field])
     return machine.override(
-        {"mhz": machine.instruction_millicycles}, where="10^9 instructions a second"
+        {"mhz": machine.instruction_millicycles},
+        where="10^9 instructions a second, as the presets' rates are counted"
     ).override({"inv_l1": False, "inv_l2": False, "inv_pwc": False, "svvptc": svvptc},
                where=published.SERIES_SOURCE)
 
@@ -138,23 +143,40 @@ def run(bench: Bench, series: Series, levels: Mapping[str, str] | str = "typical
                 after=bench.preset(series.workload, AFTER, core(svvptc=True, levels=levels), HARTS))
 
 
-def _parameters(series: Series) -> tuple[Parameter, ...]:
+def _parameters(series: Series, costs_used: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """Every parameter of a row; ``costs_used`` at their values, or over their range."""
     chosen = workloads.load(series.workload)
     rates = (Parameter(name=f"{chosen.name}: {field}", value=str(getattr(chosen, field)),
                        role=role_of(chosen.provenance(field)), source=chosen.provenance(field))
              for field in type(chosen).model_fields
              if field not in ("name", "title", "sources", "trace"))
     said = (("before", f"{BEFORE}, no Svvptc"), ("after", f"{AFTER}, Svvptc"),
+            ("caches no invalid entry", "true"),
             ("fences before", str(series.before)), ("fences after", str(series.after)))
+    guessed = (("harts", str(HARTS)), ("TLBs and caches", "p550"))
     return (
-        Parameter(name="harts", value=str(HARTS), role="assumed",
-                  source="not disclosed (kernel.md 5)"),
+        *(Parameter(name=name, value=value, role="assumed", source="not disclosed (kernel.md 5)")
+          for name, value in guessed),
         *(Parameter(name=name, value=value, role="input", source=published.SERIES_SOURCE)
           for name, value in said),
-        *of_machine(core(svvptc=True), ["mhz", *(field for unknown in UNKNOWNS
-                                                 for field in unknown.typical)]),
-        *rates,
+        *costs_used, *rates,
     )
+
+
+def _typical() -> Iterator[Parameter]:
+    """What that core is taken for where times decide nothing."""
+    fields = ("mhz", *(field for unknown in UNKNOWNS for field in unknown.typical))
+    return of_machine(core(svvptc=True), fields)
+
+
+def _ranges() -> Iterator[Parameter]:
+    """What is unknown of that core: low, typical, high."""
+    for unknown in UNKNOWNS:
+        for field in unknown.typical:
+            source = unknown.sources[field]
+            yield Parameter(name=f"{unknown.name}: {field}", role=role_of(source), source=source,
+                            value=", ".join(str(unknown.at(level)[field])
+                                            for level in costs.LEVELS))
 
 
 # ---- fences -------------------------------------------------------------------------------------
@@ -163,7 +185,7 @@ def _parameters(series: Series) -> tuple[Parameter, ...]:
 def of_counts(bench: Bench) -> Iterator[Score]:
     """Fence counts of the patch series: a consistency check, and what a preset loses."""
     for series in published.SERIES:
-        pair, parameters = run(bench, series), _parameters(series)
+        pair, parameters = run(bench, series), _parameters(series, _typical())
         yield _consistency(series, pair, parameters)
         share = Fraction(pair.removed, pair.counted("fence_requests")[0])
         measured = 1 - Fraction(series.after, series.before)
@@ -223,7 +245,7 @@ def _gain(series: Series, pairs: Mapping[str, Pair],
         tolerance=f"inside, within a factor {float(GAIN_FACTOR)} of typical", outcome=outcome,
         source=published.SERIES_SOURCE,
         reason="" if outcome == "pass" else _why(series, pairs, alone, inside=inside),
-        parameters=(*_unknown_parameters(), *_parameters(series)))
+        parameters=_parameters(series, _ranges()))
 
 
 def _why(series: Series, pairs: Mapping[str, Pair],
@@ -240,14 +262,3 @@ def _why(series: Series, pairs: Mapping[str, Pair],
         f"it is {text(needed)} cycles for each request removed, predicted {said}",
         f"widest alone: {widest}, {ends}",
         *([series.note] if series.note else ())))
-
-
-def _unknown_parameters() -> Iterator[Parameter]:
-    sources = {cost.field: cost.source for cost in costs.COSTS}
-    for unknown in UNKNOWNS:
-        for field in unknown.typical:
-            own = len(unknown.typical) == 1
-            yield Parameter(
-                name=f"{unknown.name}: {field}", role="assumed" if own else "input",
-                value=", ".join(str(unknown.at(level)[field]) for level in costs.LEVELS),
-                source=unknown.source if own else sources[field])
