@@ -28,6 +28,7 @@ MACHINES: Final[dict[str, Parameters]] = {
     "single": Parameters(tlb="single"),
     "svvptc": Parameters(svvptc=True),
     "svvptc k=1": Parameters(svvptc=True, svvptc_k=1),
+    "svvptc k=2": Parameters(svvptc=True, svvptc_k=2),
     "sbi": Parameters(via="sbi"),
 }
 _SHIPPED: Final = ("none", "vmalloc-fault", "preventive-full", "preventive-range-6.7",
@@ -97,7 +98,8 @@ With Svvptc the check of 6.12 clears the bit and retries without a fence. The ex
 how long a visible valid PTE may be missed (A10), it does not make the next access see it. Even
 if a stale entry answers only one access, one fault uses up the bit for all pages, and another
 page may be stale once. 1b2c6b56a9fa (7.2 and stable) made the fence unconditional.
-Without Svvptc the refutations are those of the missing barrier.""",
+Without Svvptc, and with early walks alone (`reorder`), the refutations are those of the missing
+barrier: with it a retry without a fence is verified there (`broken-b10`).""",
     ),
     Reading(
         title="Fences by address leave non-leaf entries (Linux 6.7 to 6.11)",
@@ -214,8 +216,8 @@ def page() -> str:
         "## `map2` by machine\n",
         "`pso`, `tso`, `sc`: how stores drain. `reorder`: invalid PTEs are not cached, but a walk "
         "may have been early. `none`: neither. `single`: one entry per page, explicit fills and "
-        "evictions. `svvptc`: the extension, staleness unbounded or one access. `sbi`: remote "
-        "fences by firmware.\n",
+        "evictions. `svvptc`: the extension, staleness unbounded, or one or two accesses. `sbi`: "
+        "remote fences by firmware.\n",
         _rows(names, map2),
         "## `map1` by region\n",
         "Whose call sites mark what: vmemmap hotplug (marked since 7.2), the linear map (kfence "

@@ -90,6 +90,9 @@ broken-b9            ok ok ok ok S3 ok S4 S4 S3 ok ok
 broken-b10           S2 S2 S2 S2 S2 S4 S4 S4 S2 S2 S2
 broken-b11           S2 S2 S2 S2 S2 S4 S4 S4 S2 DL S2
 broken-b12           S2 S2 S2 S2 S2 S4 S4 S4 S2 S2 S2
+broken-b13           S2 S2 S2 S2 S2 S4 S4 S4 S2 S2 S2
+broken-b14           S2 S2 S2 S2 S2 S4 S4 S4 S2 S2 S2
+broken-b15           ok S2 S2 ok S2 ok S4 S4 ok ok ok
 broken-u1            ok ok ok S1 ok ok S4 S4 ok ok ok
 broken-u2            ok ok ok S1 ok ok S4 S4 ok ok ok
 broken-u3            ok ok ok S1 ok ok S4 S4 ok ok ok

@@ -18,6 +18,7 @@ from pysim.ops import (
     RANGE,
     SSCRATCH_ZERO,
     Handler,
+    Mark,
     Policy,
     Steps,
     clear_mark,
@@ -37,6 +38,7 @@ from pysim.policies.linux import Mark72
 from pysim.policies.older import PreventiveFull
 
 _MARK: Final = "new_valid_map_cpus"
+_BEYOND: Final = "beyond it"
 
 
 def check(*resolve: Steps) -> Handler:
@@ -252,6 +254,55 @@ class B12(PreventiveFull):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class B13(Broken):
+    """Look at another word than the mark's: its own bit is never seen.
+
+    The check loaded the 32-bit CPU number of thread_info as 64 bits; what lay behind it chose the
+    word and the bit (e108c8a94f3f, linux 6.17-rc3 and stable).
+    Source: linux 6.12 before e108c8a94f3f, arch/riscv/kernel/entry.S, macro new_vmalloc_check.
+    """
+
+    name: str = "broken-b13"
+    marks: tuple[Mark, ...] = (Mark(_MARK), Mark(_BEYOND))
+
+    def early_trap(self) -> Handler:
+        """Test, clear and fence by a bit that nobody sets."""
+        bit = SSCRATCH_ZERO & PAGE_FAULT & KERNEL_ADDRESS & marked(_BEYOND)
+        return [when(bit, [clear_mark(_BEYOND), fence(ALL), retry()]), fall_through()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class B14(Broken):
+    """Fence the page on the mapping hart alone, and mark nobody.
+
+    kfence did so to keep interrupts off (b3431a8bb336, linux 6.13), until SpacemiT X60 reported
+    use-after-free on every hart but the allocating one (8d6c8c40e733, linux 7.2 and stable).
+    Source: linux 6.13 to 7.1, arch/riscv/include/asm/kfence.h, kfence_protect_page.
+    """
+
+    name: str = "broken-b14"
+
+    def map_kernel(self) -> Handler:
+        """Store and fence the page here."""
+        return [store_ptes(valid=True), fence(PAGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class B15(Broken):
+    """Put the write barrier behind the mark: it orders nothing that matters.
+
+    Source: none; mark_new_valid_map of linux-next 2026, arch/riscv/include/asm/cacheflush.h, with
+    its smp_wmb() last.
+    """
+
+    name: str = "broken-b15"
+
+    def map_kernel(self) -> Handler:
+        """Store, mark, then the barrier."""
+        return [store_ptes(valid=True), mark(_MARK), store_barrier("w_w")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class U1(Broken):
     """Purge with an IPI that may overtake the invalid PTE.
 
@@ -295,5 +346,5 @@ class U3(Broken):
 
 BROKEN: Final[tuple[Policy, ...]] = (
     NaiveEntry(), B1(), B2(), B3(), B4(), B5(), B6(), B7(), B8(), B9(), B10(), B11(), B12(),
-    U1(), U2(), U3(),
+    B13(), B14(), B15(), U1(), U2(), U3(),
 )
