@@ -423,17 +423,36 @@ stamped_slot(struct tlb_array *array, uint64_t key, uint32_t ways, bool few, boo
     return first + way;
 }
 
-static inline __attribute__((always_inline)) uint32_t
-stamped_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *missed,
-           uint8_t *hits, uint32_t ways, bool few)
+/* One that the memo does not know: found or filled; true when it was there. Out of the way of the
+ * loop that hits. */
+static __attribute__((noinline)) bool stamped_search(struct tlb_batch *batch, uint64_t key,
+                                                     uint64_t stamp)
+{
+    struct tlb_array *array = batch->array;
+    bool hit;
+    uint32_t slot;
+    if (array->ways == 4)
+        slot = stamped_slot(array, key, 4, true, &hit);
+    else if (array->ways == 8)
+        slot = stamped_slot(array, key, 8, true, &hit);
+    else
+        slot = stamped_slot(array, key, array->ways, false, &hit);
+    batch->memo[key & MEMO_MASK] = (uint16_t)slot;
+    array->order.stamps[slot] = stamp;
+    return hit;
+}
+
+static uint32_t stamped(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                        uint64_t *missed, uint8_t *hits)
 {
     struct tlb_array *array = batch->array;
     const uint64_t *tags = array->tags, tick = array->order.tick + 1;
     uint64_t *stamps = array->order.stamps;
-    uint16_t *memo = batch->memo;
+    const uint16_t *memo = batch->memo;
     uint32_t misses = 0;
     if (hits != 0)
         memset(hits, 1, n);
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < n; i++) {
         uint64_t key = keys[i];
         uint32_t slot = memo[key & MEMO_MASK];
@@ -441,10 +460,7 @@ stamped_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *
             stamps[slot] = tick + i;
             continue;
         }
-        bool hit;
-        slot = stamped_slot(array, key, ways, few, &hit);
-        memo[key & MEMO_MASK] = (uint16_t)slot;
-        stamps[slot] = tick + i;
+        bool hit = stamped_search(batch, key, tick + i);
         missed[misses] = key;
         misses += !hit;
         if (hits != 0)
@@ -452,16 +468,6 @@ stamped_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *
     }
     array->order.tick = tick + n;
     return misses;
-}
-
-static uint32_t stamped(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
-                        uint64_t *missed, uint8_t *hits)
-{
-    if (batch->array->ways == 4)
-        return stamped_of(batch, keys, n, missed, hits, 4, true);
-    if (batch->array->ways == 8)
-        return stamped_of(batch, keys, n, missed, hits, 8, true);
-    return stamped_of(batch, keys, n, missed, hits, batch->array->ways, false);
 }
 
 /* A way for a tag that has none: the first free one, else the victim's. */
