@@ -49,11 +49,10 @@ void tlb_batch_create(struct tlb_batch *batch, struct arena *arena, struct tlb_a
         .trees = arena_take(arena, array->sets, sizeof batch->trees[0]),
         .held = arena_take(arena, slots, sizeof batch->held[0]),
     };
-    if (array->sets == 1 && array->ways >= LOG_WAYS_MIN && array->sector_shift == 0
-        && is_lru(array)) {
-        batch->log = arena_take(arena, TLB_BATCH_LOG, sizeof batch->log[0]);
-        batch->known = arena_take(arena, TLB_BATCH_MEMO, sizeof batch->known[0]);
-    }
+    batch->logged = array->sets == 1 && array->ways >= LOG_WAYS_MIN && array->sector_shift == 0
+                    && is_lru(array);
+    if (batch->logged)
+        tlb_batch_log_create(&batch->log, arena);
     if (batch->memo == 0 || slots == 0)
         return;
     memset(batch->memo, 0, TLB_BATCH_MEMO * sizeof batch->memo[0]);
@@ -77,36 +76,6 @@ static bool settle(struct tlb_array *array, uint32_t slot, uint64_t kind)
     return true;
 }
 
-/* Writes the slots down anew, the oldest first, at the log's start. */
-static void rewrite_log(struct tlb_batch *batch)
-{
-    struct tlb_array *array = batch->array;
-    uint64_t *stamps = array->order.stamps;
-    uint16_t *log = batch->log;
-    uint32_t ways = array->ways;
-    for (uint32_t way = 0; way < ways; way++) {
-        uint32_t to = way;
-        for (; to > 0 && stamps[log[to - 1]] > stamps[way]; to--)
-            log[to] = log[to - 1];
-        log[to] = (uint16_t)way;
-    }
-    for (uint32_t at = 0; at < ways; at++)
-        stamps[log[at]] = at;
-    batch->log_first = 0;
-    batch->log_end = ways;
-}
-
-/* What the log of an array goes with, from its tags and stamps. */
-static void start_log(struct tlb_batch *batch)
-{
-    const struct tlb_array *array = batch->array;
-    memset(batch->known, 0, TLB_BATCH_MEMO * sizeof batch->known[0]);
-    for (uint32_t slot = 0; slot < array->ways; slot++)
-        if (array->tags[slot] != NO_TAG)
-            batch->known[array->tags[slot] & MEMO_MASK]++;
-    rewrite_log(batch);
-}
-
 bool tlb_batch_open(struct tlb_batch *batch, uint32_t level, uint16_t asid, enum csim_simd simd)
 {
     struct tlb_array *array = batch->array;
@@ -123,8 +92,6 @@ bool tlb_batch_open(struct tlb_batch *batch, uint32_t level, uint16_t asid, enum
             return false;
     memset(array->full, 0, array->sets * sizeof array->full[0]);
     memset(batch->memo, 0, TLB_BATCH_MEMO * sizeof batch->memo[0]);
-    if (batch->log != 0)
-        start_log(batch);
     return true;
 }
 
@@ -155,11 +122,15 @@ static void put_in_order(struct tlb_batch *batch)
         }
     }
     batch->ordered = true;
+    if (batch->logged)
+        tlb_batch_log_open(&batch->log, array->tags, array->ways, NO_TAG);
 }
 
 static void give_stamps(struct tlb_batch *batch)
 {
     struct tlb_array *array = batch->array;
+    if (batch->logged)
+        tlb_batch_log_close(&batch->log, array->tags, array->ways);
     for (uint32_t set = 0; set < array->sets; set++) {
         for (uint32_t way = 0; way < array->ways; way++) {
             uint32_t slot = set * array->ways + way;
@@ -349,6 +320,8 @@ static uint32_t ordered(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
 {
     struct tlb_array *array = batch->array;
     uint64_t *tags = array->tags, set_mask = array->sets - 1;
+    if (batch->logged)
+        return tlb_batch_log_pass(&batch->log, array->ways, keys, n, missed, hits);
 #if SIMD_X86
     bool avx512 = batch->simd == CSIM_SIMD_AVX512, avx2 = batch->simd == CSIM_SIMD_AVX2;
     if (avx512 && array->ways == 4)
@@ -423,6 +396,30 @@ stamped_slot(struct tlb_array *array, uint64_t key, uint32_t ways, bool few, boo
     return first + way;
 }
 
+#if SIMD_X86
+
+/* Ways a multiple of 8, up to 64: the tag's own way, else that with the least stamp. */
+SIMD_AVX512 static uint32_t way_avx512(const uint64_t *tags, const uint64_t *stamps,
+                                       uint32_t ways, uint64_t tag, bool *hit)
+{
+    __m512i wanted = _mm512_set1_epi64((long long)tag), least = _mm512_set1_epi64(-1);
+    uint64_t match = 0, oldest_ways = 0;
+    for (uint32_t way = 0; way < ways; way += 8) {
+        match |= (uint64_t)_mm512_cmpeq_epi64_mask(_mm512_loadu_si512(tags + way), wanted) << way;
+        least = _mm512_min_epu64(least, _mm512_loadu_si512(stamps + way));
+    }
+    *hit = match != 0;
+    if (*hit)
+        return (uint32_t)__builtin_ctzll(match);
+    least = _mm512_set1_epi64((long long)_mm512_reduce_min_epu64(least));
+    for (uint32_t way = 0; way < ways; way += 8)
+        oldest_ways |= (uint64_t)_mm512_cmpeq_epi64_mask(_mm512_loadu_si512(stamps + way), least)
+                       << way;
+    return (uint32_t)__builtin_ctzll(oldest_ways);
+}
+
+#endif
+
 /* One that the memo does not know: found or filled; true when it was there. Out of the way of the
  * loop that hits. */
 static __attribute__((noinline)) bool stamped_search(struct tlb_batch *batch, uint64_t key,
@@ -435,6 +432,14 @@ static __attribute__((noinline)) bool stamped_search(struct tlb_batch *batch, ui
         slot = stamped_slot(array, key, 4, true, &hit);
     else if (array->ways == 8)
         slot = stamped_slot(array, key, 8, true, &hit);
+#if SIMD_X86
+    else if (batch->simd == CSIM_SIMD_AVX512 && array->ways % 8 == 0) {
+        uint32_t first = (uint32_t)(key & (array->sets - 1)) * array->ways;
+        slot = first + way_avx512(array->tags + first, array->order.stamps + first, array->ways,
+                                  key, &hit);
+        array->tags[slot] = key;
+    }
+#endif
     else
         slot = stamped_slot(array, key, array->ways, false, &hit);
     batch->memo[key & MEMO_MASK] = (uint16_t)slot;
@@ -597,64 +602,6 @@ static uint32_t in_place(struct tlb_batch *batch, const uint64_t *keys, uint32_t
     return misses;
 }
 
-/* ---- One large set, stamped ------------------------------------------------------------------ */
-
-/* Every use of a slot is an entry of the log and the slot's stamp its place there, so the oldest
- * slot is the first whose entry is still its last use. Entries overtaken are passed over once. */
-static uint32_t logged(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
-                       uint64_t *missed, uint8_t *hits)
-{
-    struct tlb_array *array = batch->array;
-    uint64_t *tags = array->tags, *stamps = array->order.stamps;
-    uint16_t *log = batch->log, *memo = batch->memo;
-    uint8_t *known = batch->known;
-    uint32_t misses = 0;
-    if (batch->log_end + n > TLB_BATCH_LOG)
-        rewrite_log(batch);
-    uint32_t first = batch->log_first, end = batch->log_end;
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t key = keys[i];
-        uint32_t hash = key & MEMO_MASK, slot = memo[hash];
-        bool hit = tags[slot] == key;
-        if (!hit && known[hash] != 0) {
-            int32_t way = way_of(tags, array->ways, key);
-            hit = way != NOWHERE;
-            slot = hit ? (uint32_t)way : slot;
-            memo[hash] = (uint16_t)slot;
-        }
-        if (!hit) {
-            while (stamps[log[first]] != first)
-                first++;
-            slot = log[first++];
-            if (tags[slot] != NO_TAG)
-                known[tags[slot] & MEMO_MASK]--;
-            known[hash]++;
-            tags[slot] = key;
-            memo[hash] = (uint16_t)slot;
-            missed[misses++] = key;
-        }
-        if (hits != 0)
-            hits[i] = hit;
-        stamps[slot] = end;
-        log[end++] = (uint16_t)slot;
-    }
-    batch->log_first = first;
-    batch->log_end = end;
-    return misses;
-}
-
-/* In pieces that the log has room for. */
-static uint32_t pass_log(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
-                         uint64_t *missed, uint8_t *hits)
-{
-    uint32_t misses = 0;
-    for (uint32_t at = 0; at < n; at += TLB_BATCH_LOG / 2) {
-        uint32_t piece = n - at < TLB_BATCH_LOG / 2 ? n - at : TLB_BATCH_LOG / 2;
-        misses += logged(batch, keys + at, piece, missed + misses, hits != 0 ? hits + at : 0);
-    }
-    return misses;
-}
-
 uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
                         uint64_t *missed, uint8_t *hits)
 {
@@ -667,8 +614,6 @@ uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
     }
     if (!is_lru(array) || array->sector_shift != 0)
         return in_place(batch, keys, n, missed, hits);
-    if (batch->log != 0)
-        return pass_log(batch, keys, n, missed, hits);
     uint32_t misses = batch->ordered ? ordered(batch, keys, n, missed, hits)
                                      : stamped(batch, keys, n, missed, hits);
     if (n >= ORDER_PASS_MIN && !batch->ordered && misses * ORDER_ABOVE > n)
@@ -686,6 +631,8 @@ void tlb_batch_save(struct tlb_batch *batch)
     size_t slots = slots_of(array);
     if (slots == 0)
         return;
+    if (batch->logged && batch->ordered)
+        tlb_batch_log_close(&batch->log, array->tags, array->ways);
     memcpy(batch->tags, array->tags, slots * sizeof array->tags[0]);
     if (!batch->ordered)
         memcpy(batch->stamps, array->order.stamps, slots * sizeof array->order.stamps[0]);
@@ -713,8 +660,8 @@ void tlb_batch_restore(struct tlb_batch *batch)
     array->order.draws = batch->draws;
     array->order.next_way = batch->next_way;
     batch->ordered = batch->was_ordered;
-    if (batch->log != 0)
-        start_log(batch);
+    if (batch->logged && batch->ordered)
+        tlb_batch_log_open(&batch->log, array->tags, array->ways, NO_TAG);
 }
 
 bool tlb_batch_slot(const struct tlb_batch *batch, uint32_t slot, uint64_t *key, uint8_t *held)
@@ -734,8 +681,6 @@ void tlb_batch_close(struct tlb_batch *batch, uint32_t level, uint16_t asid)
         return;
     if (batch->ordered)
         give_stamps(batch);
-    if (batch->log != 0 && array->order.tick < TLB_BATCH_LOG)
-        array->order.tick = TLB_BATCH_LOG;          /* past every stamp given here */
     for (uint32_t slot = 0; slot < slots_of(array); slot++) {
         bool entry = array->tags[slot] != NO_TAG;
         if (array->sector_shift == 0)

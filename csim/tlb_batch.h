@@ -18,8 +18,9 @@
 #include "arena.h"
 #include "csim.h"
 #include "tlb.h"
+#include "tlb_batch_log.h"
 
-enum { TLB_BATCH_MEMO = 4096, TLB_BATCH_LOG = 4096 };
+enum { TLB_BATCH_MEMO = 4096 };
 
 struct tlb_batch {
     struct tlb_array *array;     /* NULL or without ways: absent, everything misses */
@@ -27,9 +28,8 @@ struct tlb_batch {
     bool ordered;                /* a set's tags stand most recent first; else slots have stamps */
     bool misses_much;            /* the last pass did, where the form stays the same */
     uint16_t *memo;              /* per low bits of a tag: the slot it was found in last */
-    uint16_t *log;               /* fully associative LRU: the slots in the order of their uses */
-    uint32_t log_first, log_end;
-    uint8_t *known;              /* ... per low bits of a tag: how many slots have it */
+    bool logged;                 /* one large set: ordered means that the log has the tags */
+    struct tlb_batch_log log;
     uint64_t *tags, *stamps, *trees;      /* as of the last tlb_batch_save() */
     uint8_t *held;
     uint16_t *full;

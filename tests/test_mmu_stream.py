@@ -186,6 +186,29 @@ def test_streams_do_what_steps_do(path: str) -> None:
     assert sum(count > 0 for count in batched) > len(batched) // 8
 
 
+@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("ways", [9, 32, 64])
+def test_one_large_set_is_lru_whatever_the_stream(path: str, ways: int) -> None:
+    """Pages whose numbers end alike, more of them than fit and fewer, often missed and seldom."""
+    machine = mmu_steps.machine(l1d=[array(ways), ABSENT], l2=[array(12), ABSENT], l1_hit_cycles=1,
+                                l2_hit_cycles=6, read_l2_cycles=20, read_l1d_permille=0,
+                                read_l2_permille=1000)
+    numbers = np.random.default_rng(ways)
+    pages = np.array([at * 4096 % 16384 + at // 4 for at in range(100)], np.uint64)
+    hands = (Streaming(machine, path), Stepping(machine, path))
+    start = [mmu_steps.store_map(mmu_steps.base(), 16400),
+             mmu_steps.step(mmu_steps.ADVANCE, cycles=100)]
+    for hand in hands:
+        hand.steps(start)
+    how = {"access": "load", "asid": 0, "user": False}
+    for span in (ways - 3, ways + 1, 100, 3, ways + 2, 2 * ways, 100):
+        order = np.concatenate([np.arange(3000) % span, numbers.integers(0, span, 4000)])
+        vas = np.uint64(mmu_steps.base()) + pages[order % 100] * np.uint64(PAGE)
+        assert hands[0].stream(vas, how) == hands[1].stream(vas, how)
+        assert hands[0].mmu.counters() == hands[1].mmu.counters()
+    assert hands[0].batched == 7 * 7000
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_stream_as_they_step(name: str) -> None:
     machine = load(name).c_values()

@@ -35,7 +35,7 @@ ORDER: Final = (
     ("arena", "event", "histogram", "rng.h", "draw", "trace.h", "names", "layout", "simd"),
     ("pte", "policy"),
     ("pagetable",),
-    ("walk", "pwc", "tlb", "tlb_policy", "tlb_batch", "cache"),
+    ("walk", "pwc", "tlb", "tlb_policy", "tlb_batch_log", "tlb_batch", "cache"),
     ("mmu", "mmu_check", "mmu_batch", "mmu_run", "walk_batch", "footprint"),
     ("mark", "mm", "vmap", "workload"),
     ("world",),
