@@ -6,7 +6,8 @@
  * shift and one store of the whole set, without a branch, so misses cost what hits cost. Stamped: a
  * hit writes its slot's stamp, which nobody waits for, found through a memo that the tag verifies;
  * a miss searches. Whichever suits the misses of the pass before is used: both are LRU, and turning
- * one into the other is a sort of each set. Other policies run in place, as tlb.c would.
+ * one into the other is a sort of each set. Sectors move with their tag. Other policies run in
+ * place, as tlb.c would; trees of few ways, when much is missed, without a branch on hit or miss.
  *
  * A free slot lies behind all others (ordered) or has stamp 0, so it is taken first and the lowest
  * way first, as tlb.c does. What a fence dropped is not known here: tlb_batch_open() refuses an
@@ -26,7 +27,7 @@
 
 enum { MEMO_MASK = TLB_BATCH_MEMO - 1, LEVEL_SHIFT = TLB_VPN_BITS, ASID_SHIFT = 48,
        LOG_WAYS_MIN = 9, ORDER_PASS_MIN = 8, STAMP_PASS_MIN = 64, ORDER_ABOVE = 16,
-       STAMP_BELOW = 32, NOWHERE = -1 };
+       STAMP_BELOW = 32, HELD_SHIFT = 56, NOWHERE = -1 };
 
 #define INDEX_MASK ((UINT64_C(1) << TLB_VPN_BITS) - 1)
 #define NO_TAG UINT64_MAX
@@ -86,7 +87,7 @@ bool tlb_batch_open(struct tlb_batch *batch, uint32_t level, uint16_t asid, enum
     if (array->many_asids || (array->filled && array->asid != asid)
         || (array->levels_used & ~(UINT32_C(1) << level)) != 0)
         return false;
-    uint64_t kind = (uint64_t)level << LEVEL_SHIFT | (uint64_t)asid << ASID_SHIFT;
+    uint64_t kind = batch->kind = (uint64_t)level << LEVEL_SHIFT | (uint64_t)asid << ASID_SHIFT;
     for (uint32_t slot = 0; slot < slots_of(array); slot++)
         if (!settle(array, slot, kind))
             return false;
@@ -103,10 +104,32 @@ bool tlb_batch_repeats_free(const struct tlb_batch *batch)
 
 /* ---- Two forms of LRU ------------------------------------------------------------------------ */
 
+/* Ordered, a tag under which there are sectors has what is held of them in its top byte, where the
+ * ASID was, so that both move at once. */
+static void fold_sectors(struct tlb_array *array)
+{
+    for (uint32_t slot = 0; slot < slots_of(array); slot++) {
+        uint64_t *tag = &array->tags[slot];
+        *tag = *tag == NO_TAG ? INDEX_MASK
+                              : (*tag & INDEX_MASK) | (uint64_t)array->held[slot] << HELD_SHIFT;
+    }
+}
+
+static void unfold_sectors(struct tlb_array *array, uint64_t kind)
+{
+    for (uint32_t slot = 0; slot < slots_of(array); slot++) {
+        uint64_t *tag = &array->tags[slot];
+        array->held[slot] = (uint8_t)(*tag >> HELD_SHIFT);
+        *tag = *tag == INDEX_MASK ? NO_TAG : (*tag & INDEX_MASK) | kind;
+    }
+}
+
 /* Insertion sort of each set by stamp, the youngest first. */
 static void put_in_order(struct tlb_batch *batch)
 {
     struct tlb_array *array = batch->array;
+    if (array->sector_shift != 0)
+        fold_sectors(array);
     for (uint32_t set = 0; set < array->sets; set++) {
         uint64_t *tags = array->tags + (size_t)set * array->ways;
         uint64_t *stamps = array->order.stamps + (size_t)set * array->ways;
@@ -131,6 +154,8 @@ static void give_stamps(struct tlb_batch *batch)
     struct tlb_array *array = batch->array;
     if (batch->logged)
         tlb_batch_log_close(&batch->log, array->tags, array->ways);
+    if (array->sector_shift != 0)
+        unfold_sectors(array, batch->kind);
     for (uint32_t set = 0; set < array->sets; set++) {
         for (uint32_t way = 0; way < array->ways; way++) {
             uint32_t slot = set * array->ways + way;
@@ -315,6 +340,108 @@ SIMD_AVX512 static uint32_t ordered_wide_avx512(uint64_t *tags, uint32_t ways, u
 
 #endif
 
+static uint32_t ordered_sectors_plain(const struct tlb_array *array, const uint64_t *keys,
+                                      uint32_t n, uint64_t *missed, uint8_t *hits)
+{
+    uint64_t sector_mask = (UINT64_C(1) << array->sector_shift) - 1;
+    uint32_t misses = 0, ways = array->ways;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t tag = (keys[i] & INDEX_MASK) >> array->sector_shift, found = tag, moving = 0;
+        uint64_t bit = UINT64_C(1) << HELD_SHIFT << (keys[i] & sector_mask);
+        uint64_t *set = array->tags + (tag & (array->sets - 1)) * ways;
+        for (uint32_t way = 0; way < ways; way++) {
+            uint64_t old = set[way];
+            set[way] = moving;
+            moving = old;
+            if ((old & INDEX_MASK) == tag) {
+                found = old;
+                break;
+            }
+        }
+        set[0] = found | bit;
+        missed[misses] = keys[i];
+        misses += (found & bit) == 0;
+        if (hits != 0)
+            hits[i] = (found & bit) != 0;
+    }
+    return misses;
+}
+
+#if SIMD_X86
+
+SIMD_AVX512 static uint32_t ordered_sectors4_avx512(const struct tlb_array *array,
+                                                    const uint64_t *keys, uint32_t n,
+                                                    uint64_t *missed, uint8_t *hits)
+{
+    uint64_t *tags = array->tags, set_mask = array->sets - 1;
+    uint64_t shift = array->sector_shift, sector_mask = (UINT64_C(1) << shift) - 1;
+    const __m256i index = _mm256_set1_epi64x((long long)INDEX_MASK);
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], tag = (key & INDEX_MASK) >> shift;
+        uint64_t bit = UINT64_C(1) << HELD_SHIFT << (key & sector_mask);
+        __m256i *set = (__m256i *)(void *)(tags + 4 * (tag & set_mask));
+        __m256i wanted = _mm256_set1_epi64x((long long)tag), old = _mm256_load_si256(set);
+        __mmask8 same = _mm256_testn_epi64_mask(_mm256_xor_si256(old, wanted), index);
+        uint32_t hit = same;
+        __mmask8 moves = (__mmask8)(hit ^ (hit - 1));
+        __m256i found = _mm256_maskz_compress_epi64(same, old);
+        __m256i front = _mm256_or_si256(_mm256_set1_epi64x((long long)(tag | bit)),
+                                        _mm256_broadcastq_epi64(_mm256_castsi256_si128(found)));
+        _mm256_store_si256(set, _mm256_mask_alignr_epi64(old, moves, old, front, 3));
+        bool held = ((uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(found)) & bit) != 0;
+        missed[misses] = key;
+        misses += !held;
+        if (hits != 0)
+            hits[i] = held;
+    }
+    return misses;
+}
+
+SIMD_AVX512 static uint32_t ordered_sectors8_avx512(const struct tlb_array *array,
+                                                    const uint64_t *keys, uint32_t n,
+                                                    uint64_t *missed, uint8_t *hits)
+{
+    uint64_t *tags = array->tags, set_mask = array->sets - 1;
+    uint64_t shift = array->sector_shift, sector_mask = (UINT64_C(1) << shift) - 1;
+    const __m512i index = _mm512_set1_epi64((long long)INDEX_MASK);
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], tag = (key & INDEX_MASK) >> shift;
+        uint64_t bit = UINT64_C(1) << HELD_SHIFT << (key & sector_mask);
+        uint64_t *set = tags + 8 * (tag & set_mask);
+        __m512i wanted = _mm512_set1_epi64((long long)tag), old = _mm512_load_si512(set);
+        __mmask8 same = _mm512_testn_epi64_mask(_mm512_xor_si512(old, wanted), index);
+        uint32_t hit = same;
+        __mmask8 moves = (__mmask8)(hit ^ (hit - 1));
+        __m512i found = _mm512_maskz_compress_epi64(same, old);
+        __m512i front = _mm512_or_si512(_mm512_set1_epi64((long long)(tag | bit)),
+                                        _mm512_broadcastq_epi64(_mm512_castsi512_si128(found)));
+        _mm512_store_si512(set, _mm512_mask_alignr_epi64(old, moves, old, front, 7));
+        bool held = ((uint64_t)_mm_cvtsi128_si64(_mm512_castsi512_si128(found)) & bit) != 0;
+        missed[misses] = key;
+        misses += !held;
+        if (hits != 0)
+            hits[i] = held;
+    }
+    return misses;
+}
+
+#endif
+
+static uint32_t ordered_sectors(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                                uint64_t *missed, uint8_t *hits)
+{
+    const struct tlb_array *array = batch->array;
+#if SIMD_X86
+    if (batch->simd == CSIM_SIMD_AVX512 && array->ways == 4)
+        return ordered_sectors4_avx512(array, keys, n, missed, hits);
+    if (batch->simd == CSIM_SIMD_AVX512 && array->ways == 8)
+        return ordered_sectors8_avx512(array, keys, n, missed, hits);
+#endif
+    return ordered_sectors_plain(array, keys, n, missed, hits);
+}
+
 static uint32_t ordered(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
                         uint64_t *missed, uint8_t *hits)
 {
@@ -322,6 +449,8 @@ static uint32_t ordered(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
     uint64_t *tags = array->tags, set_mask = array->sets - 1;
     if (batch->logged)
         return tlb_batch_log_pass(&batch->log, array->ways, keys, n, missed, hits);
+    if (array->sector_shift != 0)
+        return ordered_sectors(batch, keys, n, missed, hits);
 #if SIMD_X86
     bool avx512 = batch->simd == CSIM_SIMD_AVX512, avx2 = batch->simd == CSIM_SIMD_AVX2;
     if (avx512 && array->ways == 4)
@@ -508,50 +637,98 @@ place_of(struct tlb_array *array, uint32_t set, uint32_t ways, bool few, bool lr
     return *known ? (uint32_t)found : way_for(array, set, ways, lru);
 }
 
-static inline __attribute__((always_inline)) void
-use(struct tlb_array *array, uint32_t set, uint32_t way, bool lru, bool known)
+/* One reference; true: it hit. The arguments from `ways` on are constants where this is inlined.
+ * `few`: at most 8 ways, then no branch depends on which way matches. */
+static inline __attribute__((always_inline)) bool
+one_in_place(struct tlb_batch *batch, uint64_t key, uint64_t stamp, uint32_t ways, bool few,
+             bool lru)
 {
+    struct tlb_array *array = batch->array;
+    uint32_t shift = array->sector_shift, bit = 1u << (key & ((UINT64_C(1) << shift) - 1));
+    uint64_t tag = (key & INDEX_MASK) >> shift | (key & ~INDEX_MASK);
+    uint32_t set = (uint32_t)tag & (array->sets - 1);
+    bool known;
+    uint32_t way = place_of(array, set, ways, few, lru, tag, &known), slot = set * ways + way;
     if (lru)
-        array->order.stamps[set * array->ways + way] = ++array->order.tick;
+        array->order.stamps[slot] = stamp;
     else if (array->policy->trees)
         tlb_policy_turn_away(&array->order, set, way);
     else if (known)
         array->policy->hit(&array->order, set, way);
     else
         array->policy->fill(&array->order, set, way);
+    uint32_t before = known ? array->held[slot] : 0;
+    array->tags[slot] = tag;
+    array->held[slot] = (uint8_t)(before | bit);
+    batch->memo[tag & MEMO_MASK] = (uint16_t)slot;
+    return (before & bit) != 0;
 }
 
-/* The arguments from `ways` on are constants where this is inlined. `few`: at most 8 ways, then no
- * branch depends on which way matches; without `memo` none depends on whether one does. */
+/* Out of the way of the loops that hit. */
+static __attribute__((noinline)) bool in_place_search(struct tlb_batch *batch, uint64_t key,
+                                                      uint64_t stamp)
+{
+    bool lru = is_lru(batch->array);
+    if (batch->array->ways == 4)
+        return lru ? one_in_place(batch, key, stamp, 4, true, true)
+                   : one_in_place(batch, key, stamp, 4, true, false);
+    if (batch->array->ways == 8)
+        return lru ? one_in_place(batch, key, stamp, 8, true, true)
+                   : one_in_place(batch, key, stamp, 8, true, false);
+    return one_in_place(batch, key, stamp, batch->array->ways, false, lru);
+}
+
+enum order { ORDER_STAMPS, ORDER_TREES, ORDER_OTHER };
+
+/* What the memo knows hits at once. */
 static inline __attribute__((always_inline)) uint32_t
 in_place_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *missed,
-            uint8_t *hits, uint32_t ways, bool few, bool lru, bool memo)
+            uint8_t *hits, enum order order)
 {
     struct tlb_array *array = batch->array;
-    uint32_t misses = 0, shift = array->sector_shift, set_mask = array->sets - 1;
-    uint64_t *tags = array->tags, sector_mask = (UINT64_C(1) << shift) - 1;
-    uint8_t *held = array->held;
+    const uint64_t *tags = array->tags, *path = array->order.tree_path;
+    const uint64_t *away = array->order.tree_away, tick = array->order.tick + 1;
+    uint64_t *stamps = array->order.stamps, *trees = array->order.trees;
+    uint64_t sector_mask = (UINT64_C(1) << array->sector_shift) - 1;
+    const uint16_t *memo = batch->memo;
+    const uint8_t *held = array->held;
+    uint32_t misses = 0, shift = array->sector_shift, ways = array->ways;
+    uint32_t set_mask = array->sets - 1;
+    if (hits != 0)
+        memset(hits, 1, n);
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t key = keys[i];
-        uint64_t tag = (key & INDEX_MASK) >> shift | (key & ~INDEX_MASK);
-        uint32_t bit = 1u << (key & sector_mask), set = (uint32_t)tag & set_mask;
-        uint32_t slot = memo ? batch->memo[tag & MEMO_MASK] : 0, first = set * ways;
-        if (memo && tags[slot] == tag && (held[slot] & bit) != 0) {
-            use(array, set, slot - first, lru, true);
-            if (hits != 0)
-                hits[i] = 1;
+        uint64_t key = keys[i], tag = (key & INDEX_MASK) >> shift | (key & ~INDEX_MASK);
+        uint32_t slot = memo[tag & MEMO_MASK], set = (uint32_t)tag & set_mask;
+        uint32_t way = slot - set * ways;
+        if (__builtin_expect(tags[slot] == tag && (held[slot] >> (key & sector_mask) & 1), 1)) {
+            if (order == ORDER_STAMPS)
+                stamps[slot] = tick + i;
+            else if (order == ORDER_TREES)
+                trees[set] = (trees[set] & ~path[way]) | away[way];
+            else
+                array->policy->hit(&array->order, set, way);
             continue;
         }
-        bool known;
-        uint32_t way = place_of(array, set, ways, few, lru, tag, &known);
-        slot = first + way;
-        use(array, set, way, lru, known);
-        uint32_t before = held[slot] & (0u - known);
-        bool hit = (before & bit) != 0;
-        tags[slot] = tag;
-        held[slot] = (uint8_t)(before | bit);
-        batch->memo[tag & MEMO_MASK] = (uint16_t)slot;
+        bool hit = in_place_search(batch, key, tick + i);
         missed[misses] = key;
+        misses += !hit;
+        if (hits != 0)
+            hits[i] = hit;
+    }
+    if (order == ORDER_STAMPS)
+        array->order.tick = tick + n;
+    return misses;
+}
+
+/* No branch depends on whether a reference hits: trees and few ways. */
+static inline __attribute__((always_inline)) uint32_t
+in_trees_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t *missed,
+            uint8_t *hits, uint32_t ways)
+{
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        bool hit = one_in_place(batch, keys[i], 0, ways, true, false);
+        missed[misses] = keys[i];
         misses += !hit;
         if (hits != 0)
             hits[i] = hit;
@@ -559,47 +736,112 @@ in_place_of(struct tlb_batch *batch, const uint64_t *keys, uint32_t n, uint64_t 
     return misses;
 }
 
-static uint32_t in_place4(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
-                          uint64_t *missed, uint8_t *hits)
+#if SIMD_X86
+
+/* The way of 4 or 8 that a reference takes, as a mask: its own, else the first free, else where the
+ * tree leads. */
+static inline __attribute__((always_inline)) uint32_t
+taken_way(const struct tlb_order *order, uint64_t tree, uint32_t own, uint32_t free)
 {
-    bool lru = is_lru(batch->array);
-    if (lru && batch->misses_much)
-        return in_place_of(batch, keys, n, missed, hits, 4, true, true, false);
-    if (lru)
-        return in_place_of(batch, keys, n, missed, hits, 4, true, true, true);
-    if (batch->misses_much)
-        return in_place_of(batch, keys, n, missed, hits, 4, true, false, false);
-    return in_place_of(batch, keys, n, missed, hits, 4, true, false, true);
+    uint32_t victim = 1u << order->tree_victim[tree >> 1 & (TLB_TREE_WORDS - 1)];
+    uint32_t taken = free != 0 ? free : victim;
+    taken = own != 0 ? own : taken;
+    return taken & (0u - taken);
 }
 
-static uint32_t in_place8(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
-                          uint64_t *missed, uint8_t *hits)
+SIMD_AVX512 static uint32_t in_trees4_avx512(const struct tlb_array *array, const uint64_t *keys,
+                                             uint32_t n, uint64_t *missed, uint8_t *hits)
 {
-    bool lru = is_lru(batch->array);
-    if (lru && batch->misses_much)
-        return in_place_of(batch, keys, n, missed, hits, 8, true, true, false);
-    if (lru)
-        return in_place_of(batch, keys, n, missed, hits, 8, true, true, true);
-    if (batch->misses_much)
-        return in_place_of(batch, keys, n, missed, hits, 8, true, false, false);
-    return in_place_of(batch, keys, n, missed, hits, 8, true, false, true);
+    const struct tlb_order order = array->order;
+    const __m256i none = _mm256_set1_epi64x((long long)NO_TAG);
+    uint64_t *tags = array->tags, set_mask = array->sets - 1;
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], set = key & set_mask, tree = order.trees[set];
+        __m256i *line = (__m256i *)(void *)(tags + 4 * set);
+        __m256i wanted = _mm256_set1_epi64x((long long)key), old = _mm256_load_si256(line);
+        uint32_t own = _mm256_cmpeq_epi64_mask(old, wanted);
+        uint32_t taken = taken_way(&order, tree, own, _mm256_cmpeq_epi64_mask(old, none));
+        uint32_t way = (uint32_t)__builtin_ctz(taken);
+        _mm256_store_si256(line, _mm256_mask_mov_epi64(old, (__mmask8)taken, wanted));
+        order.trees[set] = (tree & ~order.tree_path[way]) | order.tree_away[way];
+        array->held[4 * set + way] = 1;
+        missed[misses] = key;
+        misses += own == 0;
+        if (hits != 0)
+            hits[i] = own != 0;
+    }
+    return misses;
+}
+
+SIMD_AVX512 static uint32_t in_trees8_avx512(const struct tlb_array *array, const uint64_t *keys,
+                                             uint32_t n, uint64_t *missed, uint8_t *hits)
+{
+    const struct tlb_order order = array->order;
+    const __m512i none = _mm512_set1_epi64((long long)NO_TAG);
+    uint64_t *tags = array->tags, set_mask = array->sets - 1;
+    uint32_t misses = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = keys[i], set = key & set_mask, tree = order.trees[set];
+        uint64_t *line = tags + 8 * set;
+        __m512i wanted = _mm512_set1_epi64((long long)key), old = _mm512_load_si512(line);
+        uint32_t own = _mm512_cmpeq_epi64_mask(old, wanted);
+        uint32_t taken = taken_way(&order, tree, own, _mm512_cmpeq_epi64_mask(old, none));
+        uint32_t way = (uint32_t)__builtin_ctz(taken);
+        _mm512_store_si512(line, _mm512_mask_mov_epi64(old, (__mmask8)taken, wanted));
+        order.trees[set] = (tree & ~order.tree_path[way]) | order.tree_away[way];
+        array->held[8 * set + way] = 1;
+        missed[misses] = key;
+        misses += own == 0;
+        if (hits != 0)
+            hits[i] = own != 0;
+    }
+    return misses;
+}
+
+#endif
+
+/* Trees of 4 or 8 ways, much missed. */
+static uint32_t in_trees(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                         uint64_t *missed, uint8_t *hits)
+{
+    const struct tlb_array *array = batch->array;
+#if SIMD_X86
+    bool vectors = batch->simd == CSIM_SIMD_AVX512 && array->sector_shift == 0;
+    if (vectors && array->ways == 4)
+        return in_trees4_avx512(array, keys, n, missed, hits);
+    if (vectors && array->ways == 8)
+        return in_trees8_avx512(array, keys, n, missed, hits);
+#endif
+    return array->ways == 4 ? in_trees_of(batch, keys, n, missed, hits, 4)
+                            : in_trees_of(batch, keys, n, missed, hits, 8);
 }
 
 static uint32_t in_place(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
                          uint64_t *missed, uint8_t *hits)
 {
     const struct tlb_array *array = batch->array;
+    bool few = array->ways == 4 || array->ways == 8;
     uint32_t misses;
-    if (array->ways == 4)
-        misses = in_place4(batch, keys, n, missed, hits);
-    else if (array->ways == 8)
-        misses = in_place8(batch, keys, n, missed, hits);
+    if (array->policy->trees && few && batch->misses_much)
+        misses = in_trees(batch, keys, n, missed, hits);
+    else if (array->policy->trees)
+        misses = in_place_of(batch, keys, n, missed, hits, ORDER_TREES);
     else
-        misses = in_place_of(batch, keys, n, missed, hits, array->ways, false, is_lru(array),
-                             true);
+        misses = in_place_of(batch, keys, n, missed, hits, ORDER_OTHER);
     if (n >= STAMP_PASS_MIN)
         batch->misses_much = misses * ORDER_ABOVE > n;
     return misses;
+}
+
+/* ---- Any array ------------------------------------------------------------------------------- */
+
+static uint32_t in_stamps(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
+                          uint64_t *missed, uint8_t *hits)
+{
+    if (batch->array->sector_shift == 0)
+        return stamped(batch, keys, n, missed, hits);
+    return in_place_of(batch, keys, n, missed, hits, ORDER_STAMPS);
 }
 
 uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t n,
@@ -612,10 +854,10 @@ uint32_t tlb_batch_pass(struct tlb_batch *batch, const uint64_t *keys, uint32_t 
             memset(hits, 0, n);
         return n;
     }
-    if (!is_lru(array) || array->sector_shift != 0)
+    if (!is_lru(array))
         return in_place(batch, keys, n, missed, hits);
     uint32_t misses = batch->ordered ? ordered(batch, keys, n, missed, hits)
-                                     : stamped(batch, keys, n, missed, hits);
+                                     : in_stamps(batch, keys, n, missed, hits);
     if (n >= ORDER_PASS_MIN && !batch->ordered && misses * ORDER_ABOVE > n)
         put_in_order(batch);
     else if (n >= STAMP_PASS_MIN && batch->ordered && misses * STAMP_BELOW < n)

@@ -25,6 +25,7 @@ enum { TLB_BATCH_MEMO = 4096 };
 struct tlb_batch {
     struct tlb_array *array;     /* NULL or without ways: absent, everything misses */
     enum csim_simd simd;
+    uint64_t kind;               /* what the tags of all entries have in common: level, ASID */
     bool ordered;                /* a set's tags stand most recent first; else slots have stamps */
     bool misses_much;            /* the last pass did, where the form stays the same */
     uint16_t *memo;              /* per low bits of a tag: the slot it was found in last */
