@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from pysim import (
     engine,
@@ -316,6 +316,9 @@ def _unknown(maps: int, why: str) -> _Sizes:
     return _Sizes(pages=(1,) * maps, unknown=why)
 
 
+Part: TypeAlias = Callable[[Counted, Mapping[str, int], str], Iterable[Row]]
+
+
 @dataclass(kw_only=True)
 class _Folder:
     """Tables, recordings and event logs of one folder, and the runs made for them."""
@@ -444,32 +447,41 @@ class _Folder:
                                reason=f"{NOT_MODELLED}: {what} {value!r}")
                 return
         try:
-            yield from self._compare(row)
+            trace, wrong = self.trace(row)
+            result = self.run(trace, *self.under(row), row.harts) if trace.events else None
         except MissingColumnError as missing:
             yield self.row(row, "row", None, None, reason=str(missing))
+            return
         except EngineError as refused:
             yield self.row(row, "row", None, None, reason=f"the engine refused it: {refused}")
-
-    def _compare(self, row: Counted) -> Iterable[Row]:
-        policy, machine = self.under(row)
-        trace, wrong = self.trace(row)
-        result = self.run(trace, policy, machine, row.harts) if trace.events else None
+            return
         if result is not None and result.verdict != "ran":
             wrong = ""  # scored, and wrong: no kernel of the tables died
-        predicted = _predicted(result)
+        for part in self.parts(row):
+            try:
+                yield from part(row, _predicted(result), wrong)
+            except MissingColumnError as missing:
+                yield self.row(row, "row", None, None, reason=str(missing))
+
+    def parts(self, row: Counted) -> Iterable[Part]:
+        """Return what can be compared of a row."""
+        yield self.faults
+        if row.harts > 1:
+            yield self.by_ipi if row.via == "imsic" else self.several
+        if fences_maps(row.policy) and (row.harts == 1 or row.via == "imsic"):
+            yield self.alone
+        if not row.negative:
+            yield self.user
+        if row.traced:
+            yield self.by_log
+
+    def faults(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
+        """Compare page faults of the kernel: none, or each of them finds the mark."""
+        policy, machine = self.under(row)
         if not row.negative:
             yield self.row(row, "pf_S_k", row["pf_S_k"], predicted["traps_kernel_fault"])
         elif policy.startswith("mark") and not machine.svvptc:  # the check fences: no fault is left
             yield self.row(row, "nv_hit", row["nv_hit"], row["pf_S_k"])
-        if row.harts > 1:
-            yield from self.several(row, predicted, wrong)
-        if fences_maps(row.policy) and (row.harts == 1 or row.via == "imsic"):
-            yield from self.alone(row, predicted, wrong)
-        work = None if row.negative else validate_user.of_row(row)
-        if work is not None:
-            yield from self.user(row, work, predicted, wrong)
-        if row.traced:
-            yield from self.by_log(row)
 
     @staticmethod
     def under(row: Counted) -> tuple[str, Machine]:
@@ -487,9 +499,11 @@ class _Folder:
                 user_question(work, policy, machine, row.harts)))
         return self.user_ran[same]
 
-    def user(self, row: Counted, work: UserWork, kernel: Mapping[str, int],
-             wrong: str) -> Iterable[Row]:
+    def user(self, row: Counted, kernel: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare user fences and whole flushes; the kernel's own fences are added."""
+        work = validate_user.of_row(row)
+        if work is None:
+            return
         ran = self.run_user(work, row)
         predicted = {
             "S_addr": kernel["fences_addr"] + ran["fences_addr"],
@@ -514,20 +528,10 @@ class _Folder:
 
     def several(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare remote fences."""
-        calls = predicted["remote_fence_calls"]
-        whole = modelled(row.policy) in [(name, svvptc) for name in WHOLE_FLUSHES
-                                         for svvptc in (False, True)]
-        if not wrong and whole:
-            wrong = "its fences of kernel ranges are whole flushes, counted in rf_full"
-        if row.via == "imsic":
-            yield from self.by_ipi(row, calls, wrong)
-            return
-        tolerance = 0
-        if row.workload == "tv_vmram" and fences_maps(row.policy):
-            tolerance = max(VMRAM_BLOCKS, row.harts)
-        if row.workload == "tv_pcpu":
-            tolerance = PCPU_CUT
-        yield self.row(row, "rf_kern", row["rf_kern"], calls, tolerance=tolerance, reason=wrong)
+        wrong = wrong or self.ranges(row)
+        tolerance = self.tolerance(row)
+        yield self.row(row, "rf_kern", row["rf_kern"], predicted["remote_fence_calls"],
+                       tolerance=tolerance, reason=wrong)
         targets = row["rf_targets"] - row.harts * row["rf_full"]
         if row["rf_user"]:
             targets = row.harts * row["rf_kern"]    # if every call named every hart
@@ -536,11 +540,27 @@ class _Folder:
         yield self.row(row, "kernel targets", targets, predicted["remote_fence_targets"],
                        tolerance=tolerance * row.harts, reason=wrong)
 
-    def by_ipi(self, row: Counted, calls: int, wrong: str) -> Iterable[Row]:
+    @staticmethod
+    def ranges(row: Counted) -> str:
+        """Say why a kernel's fences of ranges are not counted as such, if so."""
+        found = modelled(row.policy)
+        return "its fences of kernel ranges are whole flushes, counted in rf_full" if (
+            found is not None and found[0] in WHOLE_FLUSHES) else ""
+
+    @staticmethod
+    def tolerance(row: Counted) -> int:
+        """Return by how many calls a row may be off: what the window cuts, what it does not see."""
+        if row.workload == "tv_vmram" and fences_maps(row.policy):
+            return max(VMRAM_BLOCKS, row.harts)
+        return PCPU_CUT if row.workload == "tv_pcpu" else 0
+
+    def by_ipi(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare a kernel that uses its own IPIs: no SBI call is made, firmware fences nothing."""
+        wrong = wrong or self.ranges(row)
         if not wrong and row.workload == "boot" and fences_maps(row.policy):
             wrong = "calls before the other harts were up are not told apart"
-        yield self.row(row, "ftkr_calls", row["ftkr_calls"], calls, reason=wrong)
+        yield self.row(row, "ftkr_calls", row["ftkr_calls"], predicted["remote_fence_calls"],
+                       tolerance=self.tolerance(row), reason=wrong)
         for what in ("rf_calls", "M_sfence"):
             if what in row.counts and not (what == "M_sfence" and row.workload == "boot"):
                 yield self.row(row, what, row[what], 0)     # a boot: once as each hart starts
@@ -609,6 +629,12 @@ class _Folder:
             try:
                 self.windows[path] = list(kernel_counts.read_events(
                     path, svvptc=name.svvptc, imsic=name.via == "imsic"))
+                for window in self.windows[path]:       # where no ftrace tells what was mapped
+                    alone = validate_logs.kernel_alone(window)
+                    if any(isinstance(event, Alloc) for event in alone.events):
+                        self.recordings.setdefault(
+                            (name.policy, name.via, name.harts, window.workload),
+                            recover(alone.trace(path.name, name.harts)))
             except InputError as error:
                 unread.append(f"{path.name} is not read: {error}")
         return unread
@@ -656,7 +682,7 @@ class _Folder:
                 yield _of_log(path, name, window, dataclasses.replace(
                     compared, what=f"as {policy}: {compared.what}"))
 
-    def by_log(self, row: Counted) -> Iterable[Row]:
+    def by_log(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare every fence of a row whose run left an event log."""
         for path, windows in self.windows.items():
             name = kernel_counts.named(path.name)
@@ -665,8 +691,8 @@ class _Folder:
                 continue
             for window in windows:
                 if window.workload == row.workload:
-                    predicted = self.predict(window, name, row.policy)
-                    for one in validate_logs.against_row(window, predicted, row):
+                    fenced = self.predict(window, name, row.policy)
+                    for one in validate_logs.against_row(window, fenced, row):
                         yield self.row(row, one.what, one.measured, one.predicted,
                                        reason=one.reason)
 

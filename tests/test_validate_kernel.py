@@ -387,6 +387,14 @@ def test_maps_before_the_other_harts_are_up_make_no_call(tmp_path: Path, maps: i
     assert outcome(rows, "kernel targets")[2] == "equal"
 
 
+def test_the_boot_of_an_event_log_serves_where_there_is_no_ftrace(tmp_path: Path) -> None:
+    (tmp_path / "events-6.12-preventive-smp2.evt").write_text(LOG)     # one map before hart 1
+    for maps in (2, 5):
+        rows = judged(tmp_path, preventive(maps, workload="boot", ops=1, rf_kern=maps - 1))
+        rows = [row for row in rows if row.file == "counts_x.csv"]
+        assert outcome(rows, "rf_kern") == (maps - 1, maps - 1, "equal")
+
+
 def test_a_boot_nobody_recorded_is_not_scored(tmp_path: Path) -> None:
     rows = judged(tmp_path, preventive(10, workload="boot", ops=1, rf_kern=6))
     assert outcome(rows, "rf_kern")[2] == "not scored"
@@ -585,11 +593,20 @@ def test_a_column_that_is_missing_takes_its_rows_out_of_the_score(
     tmp_path: Path, column: str
 ) -> None:
     (tmp_path / "counts_x.csv").write_text(
-        table(preventive(3, workload="tv_vmram", ops=2), leave_out=column))
+        table(preventive(3, workload="tv_vmram", ops=2, rf_full=20), leave_out=column))
     report = vk.validate_kernel(tmp_path, simulate=naive)
     assert "not scored" in {row.outcome for row in report.rows}
     assert f"the column {column} is missing" in {row.reason for row in report.rows}
     assert "differs" not in {row.outcome for row in report.rows}
+
+
+def test_what_a_missing_column_does_not_concern_is_scored(tmp_path: Path) -> None:
+    row = ROW | ANON | {"S_addr": 2048, "rf_calls": 4, "rf_full": 2}
+    (tmp_path / "counts_x.csv").write_text(table(row, leave_out="rf_user"))
+    rows = vk.validate_kernel(tmp_path).rows
+    assert {row.what: row.outcome for row in rows} == {
+        "pf_S_k": "equal", "rf_kern": "equal", "row": "not scored", "user S_addr": "equal",
+        "user calls": "equal"}
 
 
 @pytest.mark.parametrize("column", ["policy", "smp", "workload"])
