@@ -294,8 +294,9 @@ class Machine(Frozen):
     barrier_cycles: Count = Field(description="a fence instruction that orders memory")
     trap_entry_cycles: Count = Field(description="from the trap to the handler's first instruction")
     sret_cycles: Count = Field(description="sret to the next instruction")
-    trap_save_instructions: Count = Field(description="entry code: save, CSRs, dispatch")
-    trap_exit_instructions: Count = Field(description="exit code, sret included")
+    trap_save_instructions: Count = Field(description="entry code from S after the check: "
+                                          "stack test, save, CSRs, dispatch")
+    trap_exit_instructions: Count = Field(description="exit code to S, sret included")
     via: Annotated[
         str, BeforeValidator(partial(_name, tuple(v for v in engine.VIA if v != "machine")))
     ] = Field(description="how fences reach other harts")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from items import Handlers, address, item, run, spent
 
-from pysim import engine
+from pysim import engine, machines
 from pysim.ops import (
     ALL,
     PTE_VALID_NOW,
@@ -136,6 +136,18 @@ def test_a_fault_in_c_costs_the_save_the_handler_and_the_return() -> None:
                  fence_va_cycles=5)
     assert spent(result) == {"lazy_fault_cycles": 7 + PROLOGUE + 62 + 150 + 5 + 44 + 11}
     assert result.counters["kernel_faults_c"] == result.counters["spurious_faults"] == 1
+
+
+@pytest.mark.parametrize("name", machines.PRESETS)
+def test_the_presets_entry_and_return_are_those_of_a_fault_in_the_kernel(name: str) -> None:
+    """69 instructions from S to the C handler, the three before the check among them; 41 back."""
+    machine = machines.load(name)
+    entry, leave = machine.trap_save_instructions, machine.trap_exit_instructions
+    assert (PROLOGUE + entry, leave) == (69, 41)
+    rows = [item("map", 0, 100, page=1), item("touch", 0, 100, page=1)]
+    result = run(rows, policy="vmalloc-fault", store_drain_cycles=1, trap_save_instructions=entry,
+                 trap_exit_instructions=leave)
+    assert spent(result) == {"lazy_fault_cycles": 69 + 150 + 41}
 
 
 # ---- faults inside the trap ---------------------------------------------------------------------
