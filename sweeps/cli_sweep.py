@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pysim.errors import InputError
-from sweeps.cli_parts import F, formatted
+from sweeps.cli_parts import FORMATS, F
 
 if TYPE_CHECKING:
     from sweeps.executors.shard import Executor, Simulate
     from sweeps.grid import Changes, Sweep
     from sweeps.metrics import Row
     from sweeps.points import Points
+    from sweeps.report import Section
     from sweeps.run import Outcome
+    from sweeps.tables import Table
 
 EXECUTORS: Final = ("processes", "threads", "ray")
 STORE: Final = "fencelab.db"
@@ -78,14 +80,21 @@ def executor_of(*, executor: str, address: str | None, workers: int | None,
 @click.option("--live", is_flag=True, help="Redraw a table of running means (on a terminal).")
 @click.option("--summary", type=click.Path(dir_okay=False),
               help="What became of it, as JSON; default: STORE.summary.json.")
-@formatted
+@click.option("--report", metavar="OUT.html",
+              help="Write tables and pictures to one file too; needs matplotlib.")
+@click.option("--format", "form", type=click.Choice((*FORMATS, "latex")), default="plain",
+              show_default=True, help="How tables are printed.")
 def sweep(form: str, name: str, store: str, seeds: int | None, sets: Sequence[str],
-          axes: Sequence[str], summary: str | None, *, retry_failed: bool, dry_run: bool,
-          live: bool, **chosen: Any) -> int:
+          axes: Sequence[str], summary: str | None, report: str | None, *, retry_failed: bool,
+          dry_run: bool, live: bool, **chosen: Any) -> int:
     """Many runs, kept in a store: a sweep file asks, tables answer."""
     from sweeps import grid
     from sweeps import run as runs
 
+    if report is not None:
+        from sweeps import report as reports
+        reports.check(report)
+    sections: list[Section] | None = None if report is None else []
     changes = _changes(sets, axes, seeds)
     found = [(one, grid.expand(one)) for one in grid.questions(name, changes)]
     total: Outcome | None = None
@@ -96,7 +105,7 @@ def sweep(form: str, name: str, store: str, seeds: int | None, sets: Sequence[st
             _dry_run(asked, points, chosen, Path(store), form)
             continue
         outcome = _ask(asked, points, executor_of(**chosen), Path(store), form,
-                       retry_failed=retry_failed, live=live)
+                       retry_failed=retry_failed, live=live, sections=sections)
         total = outcome if total is None else runs.together(total, outcome)
         if outcome.missing:
             break
@@ -104,19 +113,40 @@ def sweep(form: str, name: str, store: str, seeds: int | None, sets: Sequence[st
         return 0
     said = runs.summary(total, Path(store), total.exit_status)
     runs.write_summary(said, Path(summary or f"{store}.summary.json"))
+    if report is not None and sections and not total.missing:
+        about = {"command": said["command"], "store": store, **said["versions"]}
+        reports.write(sections, {key: str(value) for key, value in about.items()}, Path(report))
     return total.exit_status
 
 
 def _ask(asked: Sweep, points: Points, executor: Executor, store: Path, form: str, *,
-         retry_failed: bool, live: bool) -> Outcome:
-    """Answer one question and print it, unless it was interrupted."""
+         retry_failed: bool, live: bool, sections: list[Section] | None = None) -> Outcome:
+    """Answer one question and print it, unless it was interrupted; note it for a report."""
     from sweeps import metrics
 
     outcome, rows = answer(asked, points, executor, store, retry_failed=retry_failed, live=live)
     if not outcome.missing and rows:
         shown = asked.report.metrics or metrics.DEFAULT
-        _show(asked, list(points[0].coordinates), rows, shown, outcome, form)
+        axes = list(points[0].coordinates)
+        _show(asked, axes, rows, shown, outcome, form)
+        if sections is not None:
+            sections.append(_section(asked, axes, rows, shown))
     return outcome
+
+
+def _section(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequence[str]
+             ) -> Section:
+    """Return an answer as a report shows it: a picture of every table by rows and columns."""
+    from sweeps import plots, report, tables
+
+    told = asked.report
+    others = [axis for axis in axes if axis not in (told.rows, told.columns)]
+    pictures = [plots.lines(title or asked.question.splitlines()[0], found, told.rows, told.columns,
+                            told.cells)
+                for title, found in tables.groups(rows, others)] if told.columns in axes else []
+    return report.Section(name=Path(asked.where).stem, question=asked.question,
+                          tables=tuple(_tables(asked, axes, rows, shown)),
+                          pictures=tuple(pictures))
 
 
 def _changes(sets: Sequence[str], axes: Sequence[str], seeds: int | None) -> Changes:
@@ -220,13 +250,24 @@ def _show(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequenc
     """Print a sweep's answer: tables for people, one line per point for programs."""
     from sweeps import search, tables
 
-    rule = search.rule(asked)
     if form in ("csv", "json"):
+        rule = search.rule(asked)
         head = {"question": asked.question, "stopping_rule": rule, "computed": outcome.computed,
                 "stored": outcome.stored, "failed": len(outcome.failed)}
         click.echo(tables.render([tables.tidy(axes, rows, shown)], form, head))
         return
-    click.echo(f"{asked.question}\n")
+    question = asked.question
+    click.echo("\n".join(f"% {line}" for line in question.splitlines()) if form == "latex"
+               else question)
+    click.echo("\n" + tables.render(_tables(asked, axes, rows, shown), form))
+
+
+def _tables(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequence[str]
+            ) -> list[Table]:
+    """Return a sweep's answer as tables for people."""
+    from sweeps import search, tables
+
+    rule = search.rule(asked)
     found = tables.of_sweep(asked.report, axes, rows, shown)
     if asked.goal:
         within = asked.halving.within if asked.halving else ()
@@ -241,7 +282,7 @@ def _show(asked: Sweep, axes: Sequence[str], rows: Sequence[Row], shown: Sequenc
         counts = [row.replicates for row in rows]
         found[-1] = tables.noted(found[-1], f"{min(counts)} to {max(counts)} replicates a point. "
                                  f"{rule}")
-    click.echo(tables.render(found, form))
+    return found
 
 
 @click.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pysim.errors import InputError
+from sweeps import plots
 
 if TYPE_CHECKING:
     from pysim.footprint import Curve
@@ -21,26 +22,14 @@ def check(path: str) -> None:
                          got=path, nearest=FORMATS)
     if not Path(path).parent.is_dir():
         raise InputError("options", "plot", f"no folder {str(Path(path).parent)!r}")
-    _pyplot()
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError("options", "plot", "matplotlib is not installed; "
-                         "pip install 'fencelab[plot]' brings it") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    plots.pyplot("plot")
 
 
 def draw(found: Curve, path: str) -> None:
     """Draw cost per read against footprint, and the measured points where a board is known."""
     from pysim.footprint import size_text
 
-    pyplot = _pyplot()
+    pyplot = plots.pyplot("plot")
     sizes = [point.footprint_bytes for point in found.points]
     figure, axes = pyplot.subplots(figsize=(7.0, 4.2), layout="constrained")
     axes.plot(sizes, [float(point.translation_ns) for point in found.points],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Cell: TypeAlias = "str | int | float | Estimate | Fraction | None"
 NOTHING: Final = "-"
-_TABULATE: Final = {"plain": "simple", "github": "github"}
+_TABULATE: Final = {"plain": "simple", "github": "github", "latex": "latex_booktabs"}
 _PERCENT: Final = 100
 
 
@@ -117,11 +117,13 @@ def _as_text(table: Table, form: str) -> str:
             for row in table.rows]
     align = ["left" if column.style == "text" else "right" for column in table.columns]
     headings = [column.heading or column.name for column in table.columns]
-    if form == "github":
+    if form != "plain":
         headings = [heading.replace("\n", " ") for heading in headings]
     wraps = [column.wrap_columns if form == "plain" else None for column in table.columns]
     text = tabulate(rows, headers=headings, tablefmt=_TABULATE[form], disable_numparse=True,
                     colalign=align if rows else (), maxcolwidths=wraps if any(wraps) else None)
+    if form == "latex":
+        return "\n".join(f"% {line}" for line in (table.title, *table.notes) if line) + f"\n{text}"
     title = f"**{table.title}**\n" if form == "github" and table.title else table.title
     return "\n".join(part for part in (title, text, *_notes(table, form)) if part)
 
