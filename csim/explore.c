@@ -108,14 +108,16 @@ static bool fits(struct search *search, bool stored)
     return stored;
 }
 
-/* Offers ex->state, which differs from its record in the harts ex->changed; false: it is full. */
-static bool offer(struct search *search, uint32_t parent, uint16_t label)
+/* Offers ex->state, which differs from a record with these pieces, if there is one, in the harts
+ * ex->changed; false: it is full. */
+static bool offer(struct search *search, const struct explore_piece *pieces, uint32_t parent,
+                  uint16_t label)
 {
     struct csim_explore *ex = search->explore;
     uint8_t order[EXPLORE_HARTS];
     uint64_t *record = explore_table_room(&ex->table);
     uint32_t length =
-        explore_canon_pack(&ex->model, &ex->state, ex->pieces, ex->changed, record, order);
+        explore_canon_pack(&ex->model, &ex->state, pieces, ex->changed, record, order);
     return fits(search, explore_table_offer(&ex->table, length, parent, label));
 }
 
@@ -134,7 +136,7 @@ static bool follow(struct search *search, uint16_t label)
                                             explore_label_hart(label));
     bool more = true;
     if (outcome == EXPLORE_FINE) {
-        more = offer(search, search->number, label);
+        more = offer(search, ex->pieces, search->number, label);
     } else if (outcome == EXPLORE_NO_ROOM) {
         search->result->limit = CSIM_EXPLORE_STORES;
         more = false;
@@ -348,7 +350,7 @@ static void run(struct csim_explore *ex, bool exact, bool eager, const volatile 
                        exact);
     explore_step_start(m, &ex->state);
     ex->changed = m->all;
-    bool more = offer(&search, EXPLORE_NO_STATE, 0);
+    bool more = offer(&search, NULL, EXPLORE_NO_STATE, 0);
     while (more) {
         more = fits(&search, explore_table_flush(&ex->table)) && expand_level(&search, stop);
         if (more)
