@@ -285,7 +285,8 @@ def load(path: Path) -> Litmus:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(str(path), "", f"cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(str(path), "", f"cannot be read: {why}") from error
     try:
         return parse({"name": path.stem, **data}, str(path))
     except InputError as error:
@@ -323,7 +324,8 @@ def mapped(pages: int, harts: int = 2) -> Litmus:
     reader = [text for page in range(pages) for text in (f"wait {page}", f"access {page}")]
     return Litmus(
         name=f"map{pages}",
-        question=f"hart 0 maps {pages} page{'s' * (pages > 1)}, the others use them",
+        question="hart 0 maps a page, the others use it" if pages == 1 else
+                 f"hart 0 maps {pages} pages, the others use them",
         pages=pages,
         scripts=(script(*(f"map {page}" for page in range(pages))),
                  *(script(*reader) for _ in range(harts - 1))),

@@ -122,7 +122,10 @@ def _scenarios(given: dict[str, Any]) -> list[Litmus]:
     if name is None:
         return [litmus.find(known, harts=harts, where="check") for known in litmus.names()]
     if name.endswith(".toml"):
-        return [litmus.load(Path(name))]
+        found = litmus.load(Path(name))
+        if harts not in (2, found.harts):
+            raise click.UsageError(f"{name} is about {found.harts} harts: leave --harts out")
+        return [found]
     return [litmus.find(name, harts=harts, where="check")]
 
 
@@ -386,6 +389,8 @@ def _unbounded(name: str, given: dict[str, Any], assumed: Sequence[Parameters],
 
     if given["scenario"] is not None:
         raise click.UsageError("--unbounded has scenarios of its own: leave --scenario out")
+    if given["harts"] != 2:
+        raise click.UsageError("--unbounded is about any number of harts: leave --harts out")
     policy = checks.load_policy(name)
     program = checks.lower(policy)
     found = [one for each in assumed for one in checks.anywhere(program, each, search)]

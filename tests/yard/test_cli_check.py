@@ -53,6 +53,7 @@ def checked(*arguments: str, status: int) -> str:
     ((), 2),
     (("mark-7.2", "--all"), 2),
     (("mark-7.2", "--unbounded", "--scenario", "map1"), 2),
+    (("mark-7.2", "--unbounded", "--harts", "3"), 2),
 ])
 def test_exit_status_says_the_verdict(arguments, status):
     child = fencelab("check", *arguments)
