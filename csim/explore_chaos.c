@@ -13,7 +13,10 @@
 #include "explore_memory.h"
 
 /* Numbers of the moves: MARK + m, WIPE + m, ... */
-enum { MARK = 0, WIPE = 8, FAULT = 16, INTERRUPT = 17, FENCE = 18, SWITCH = 19 };
+enum {
+    MARK = 0, WIPE = 8, FAULT = 16, INTERRUPT = 17, FENCE = 18, SWITCH = 19, FAULT_STORE = 20,
+    FAULT_FETCH = 21
+};
 
 /* A fault on a page nobody maps: from the script or a call, or from the C half of the one trap. */
 static bool may_fault(const struct explore_model *m, const struct explore_state *s, uint32_t h)
@@ -42,8 +45,11 @@ uint32_t explore_chaos_labels(const struct explore_model *m, const struct explor
         if (is_set && (m->wiped >> mark & 1) != 0)
             labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, WIPE + mark);
     }
-    if (may_fault(m, s, h))
+    if (may_fault(m, s, h)) {
         labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, FAULT);
+        for (uint32_t kind = FAULT_STORE; m->tells_faults && kind <= FAULT_FETCH; kind++)
+            labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, kind);
+    }
     if (on)
         labels[nr++] = explore_label_make(h, CSIM_EXPLORE_CHAOS, INTERRUPT);
     if (on || m->q.via != CSIM_VIA_IMSIC)
@@ -66,8 +72,13 @@ static void trap(const struct explore_model *m, struct explore_state *s, uint32_
 void explore_chaos_take(const struct explore_model *m, struct explore_state *s, uint32_t h,
                         uint32_t move)
 {
+    uint32_t elsewhere = (m->q.pages - 1) | 1u << 4;
     if (move == FAULT)
-        trap(m, s, h, EXPLORE_FAULT, (m->q.pages - 1) | 1u << 4, EXPLORE_ELSEWHERE);
+        trap(m, s, h, EXPLORE_FAULT, elsewhere, EXPLORE_ELSEWHERE);
+    else if (move == FAULT_STORE)
+        trap(m, s, h, EXPLORE_FAULT, elsewhere, EXPLORE_ELSEWHERE | EXPLORE_BY_STORE);
+    else if (move == FAULT_FETCH)
+        trap(m, s, h, EXPLORE_FAULT, elsewhere, EXPLORE_ELSEWHERE | EXPLORE_BY_FETCH);
     else if (move == INTERRUPT)
         trap(m, s, h, EXPLORE_INTERRUPTED, 0, 0);
     else if (move == FENCE && m->q.via == CSIM_VIA_IMSIC)

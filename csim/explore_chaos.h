@@ -4,7 +4,7 @@
 
 #include "explore_state.h"
 
-enum { EXPLORE_CHAOS_MOVES_MAX = 2 * CSIM_MARKS_MAX + 3 };
+enum { EXPLORE_CHAOS_MOVES_MAX = CSIM_MARKS_MAX + 6 };
 
 /* Its transitions now, as labels; returns how many. */
 uint32_t explore_chaos_labels(const struct explore_model *m, const struct explore_state *s,

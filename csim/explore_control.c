@@ -257,8 +257,10 @@ static uint64_t true_atoms(const struct explore_model *m, const struct explore_s
     if (f->kind == EXPLORE_IPI || f->kind == EXPLORE_INTERRUPTED)
         atoms |= ATOM(INTERRUPT);
     if (f->kind == EXPLORE_FAULT) {
-        bool store = (f->flags & EXPLORE_BY_STORE) != 0;
-        atoms |= ATOM(PAGE_FAULT) | (store ? ATOM(PAGE_FAULT_STORE) : ATOM(PAGE_FAULT_LOAD));
+        bool store = (f->flags & EXPLORE_BY_STORE) != 0, fetch = (f->flags & EXPLORE_BY_FETCH) != 0;
+        atoms |= ATOM(PAGE_FAULT) | (store   ? ATOM(PAGE_FAULT_STORE)
+                                     : fetch ? ATOM(PAGE_FAULT_FETCH)
+                                             : ATOM(PAGE_FAULT_LOAD));
     }
     if (f->kind == EXPLORE_FAULT || !is_trap(f))
         atoms |= ATOM(KERNEL_ADDRESS);

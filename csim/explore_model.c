@@ -282,6 +282,19 @@ static uint32_t others_wipe(const struct explore_model *m)
     return wiped;
 }
 
+/* Whether some condition tells loads, stores and fetches apart. */
+static bool tells_faults(const struct explore_model *m)
+{
+    const uint64_t kinds =
+        ATOM(PAGE_FAULT_LOAD) | ATOM(PAGE_FAULT_STORE) | ATOM(PAGE_FAULT_FETCH);
+    uint64_t asked = 0;
+    for (uint32_t i = 0; i < m->program.ops_nr; i++) {
+        if (m->ops[i].kind == CSIM_OP_WHEN)
+            asked |= m->ops[i].all_of | m->ops[i].none_of;
+    }
+    return (asked & kinds) != 0;
+}
+
 /* Whether a mark is set for some harts only. */
 static bool marks_some(const struct explore_model *m)
 {
@@ -313,6 +326,7 @@ void explore_model_make(struct explore_model *m, const struct csim_explore_quest
     m->shoots = has_op(m, CSIM_OP_SHOOTDOWN);
     m->wide_frames = find_plain_clears(m) || m->shoots;
     m->wide_harts = has_op(m, CSIM_OP_DEFER) || has_action(m, CSIM_EXPLORE_TRACE);
+    m->tells_faults = tells_faults(m);
     m->ghosts = map_marks(m);
     m->wiped = others_wipe(m);
     m->names = m->wide_frames || marks_some(m);

@@ -43,6 +43,7 @@ enum {                      /* explore_frame.flags */
     EXPLORE_PUBLISHED = 4,
     EXPLORE_ACKED = 8,
     EXPLORE_CLEARED = 16,   /* ghost: it cleared a mark and has not fenced in full since */
+    EXPLORE_BY_FETCH = 4,   /* of a fault, that no call is: an instruction fetch's */
     EXPLORE_BY_STORE = 32,  /* the fault is a store's */
     EXPLORE_KNOWS_WORD = 64, /* regs hold something */
     EXPLORE_ELSEWHERE = 128 /* a fault that no access of the script took, or a call of no action */
@@ -129,6 +130,7 @@ struct explore_model {
     bool shoots;            /* the program has a shootdown */
     bool wide_frames;       /* frames use their second word */
     bool wide_harts;        /* harts use trace or deferred */
+    bool tells_faults;      /* some condition asks what kind of access a fault is of */
     bool ghosts;            /* map_kernel marks: S5 means something */
     bool eager;             /* allowed and asked for */
     uint8_t group[EXPLORE_HARTS]; /* interchangeable harts have the same; 255: alone */

@@ -172,7 +172,9 @@ def _of_action(step: ExploreStep, action: Action) -> tuple[str, str]:
 
 
 _CHAOS: Final = {16: "fault on a page of somebody else's", 17: "take an interrupt",
-                 18: "fence for somebody else's page", 19: "switch between somebody else's tasks"}
+                 18: "fence for somebody else's page", 19: "switch between somebody else's tasks",
+                 20: "fault of a store to a page of somebody else's",
+                 21: "fault of a fetch from a page of somebody else's"}
 
 
 def _of_chaos(checked: Checked, arg: int) -> str:

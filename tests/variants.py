@@ -14,6 +14,7 @@ from pysim.ops import (
     KERNEL_ADDRESS,
     PAGE,
     PAGE_FAULT,
+    PAGE_FAULT_FETCH,
     PAGE_FAULT_STORE,
     RANGE,
     SSCRATCH_ZERO,
@@ -84,6 +85,17 @@ VARIANTS: dict[str, tuple[Drawn, dict[str, str]]] = {
     "check stores only": (
         marks(early_trap=early(clear_mark(M), fence(ALL), when_=FAULT & PAGE_FAULT_STORE)),
         {**NOTHING, "trace": ""}),
+    # an unrelated fault uses the mark up without a fence
+    "fence for loads only": (
+        marks(early_trap=[
+            when(SSCRATCH_ZERO & FAULT, [clear_mark(M), when(~PAGE_FAULT_STORE, [fence(ALL)]),
+                                         retry()]),
+            fall_through()]), {"ipialloc": "S2", **STACKS}),
+    "fence but for fetches": (
+        marks(early_trap=[
+            when(SSCRATCH_ZERO & FAULT, [clear_mark(M), when(~PAGE_FAULT_FETCH, [fence(ALL)]),
+                                         retry()]),
+            fall_through()]), STACKS),
     "check traps from user mode only": (
         marks(early_trap=early(clear_mark(M), fence(ALL), when_=FAULT & USER_MODE)), NOTHING),
     "fence the own address space": (
@@ -132,4 +144,6 @@ ANY_REFUTED = {
     "switch in, fence first": ("S2", "S4"),
     "switch in, plain clear": ("S2", "S4"),
     "clear everybody's bits": ("S2", "S4"),
+    "fence for loads only": ("S2", "S4"),
+    "fence but for fetches": ("S2", "S4"),
 }

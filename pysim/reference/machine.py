@@ -20,7 +20,8 @@ from pysim.reference.state import INVALID, Cover, Frame, Hart, Memory, Request, 
 Transition: TypeAlias = tuple[int, int, int]
 STEP, ACCESS, DRAIN, TAKE, FIRMWARE, FILL, EVICT, CHAOS = range(8)
 # args of CHAOS; 0 + m marks, 8 + m wipes
-_WIPE, _FAULT, _INTERRUPT, _FENCE, _SWITCH = 8, 16, 17, 18, 19
+_WIPE, _FAULT, _INTERRUPT, _FENCE, _SWITCH, _STORE, _FETCH = 8, 16, 17, 18, 19, 20, 21
+_ACCESSES: Final = frozenset({"page_fault_load", "page_fault_store", "page_fault_fetch"})
 
 # struct csim_op and struct csim_program of csim.h
 _OP: Final = struct.Struct("<6BHIIQQ")
@@ -178,8 +179,8 @@ class Machine:
             "sscratch_zero": not f.user,
             "interrupt": f.cause in ("ipi", "interrupt"),
             "page_fault": fault,
-            "page_fault_fetch": False,
-            "page_fault_load": fault and not f.store,
+            "page_fault_fetch": fault and f.fetch,
+            "page_fault_load": fault and not (f.store or f.fetch),
             "page_fault_store": fault and f.store,
             "user_mode": f.user,
             "kernel_address": fault or f.kind != "trap",
@@ -479,6 +480,9 @@ class Machine:
         in_c = len(above) == 1 and above[0].phase in ("fault", "ipi")
         if (not above or in_c) and not self._inside_user(s, h):
             yield _FAULT
+            if any((op.all_of | op.none_of) & _ACCESSES for op in self.ops):
+                yield _STORE
+                yield _FETCH
         if interruptible:
             yield _INTERRUPT
         if interruptible or self.p.via != "imsic":
@@ -498,9 +502,10 @@ class Machine:
         if arg < _FAULT:
             s.mark[arg - _WIPE] &= ~(1 << h)
             return "another hart's plain store wipes this hart's mark"
-        if arg == _FAULT:
+        if arg in (_FAULT, _STORE, _FETCH):
             self._trap(s, h, Frame("trap", "early", cause="fault", first=self.litmus.pages - 1,
-                                   pages=1, elsewhere=True))
+                                   pages=1, elsewhere=True, store=arg == _STORE,
+                                   fetch=arg == _FETCH))
             return "an unrelated kernel page faults"
         if arg == _INTERRUPT:
             self._trap(s, h, Frame("trap", "early", cause="interrupt", user=hart.user))

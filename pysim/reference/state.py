@@ -59,6 +59,7 @@ class Frame(NamedTuple):
     masked: bool = False
     cause: str = ""                      # "fault", "ipi", "interrupt", "user trap"
     store: bool = False                  # the fault is a store's
+    fetch: bool = False                  # it is an instruction fetch's
     user: bool = False
     sender: int = -1
     level: int = -1
