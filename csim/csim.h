@@ -163,14 +163,18 @@ struct csim_program {
 
 /* ---- The machine ---------------------------------------------------------------------------- */
 
-enum { CSIM_SIZES = 5 };   /* page sizes by level: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB, ... */
+enum {
+    CSIM_SIZES = 5,        /* page sizes by level: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB, ... */
+    CSIM_NAPOT = 5         /* ... and one that is no level: a 64 KiB NAPOT leaf as one entry */
+};
 
 /* One array of a translation cache. ways = 0: the structure is absent. */
 struct csim_array {
     uint32_t sets;
     uint32_t ways;
     uint32_t sectors;      /* neighbouring pages under one tag, a power of two */
-    uint32_t levels;       /* bit i: holds leaves of level i (page-walk caches: pointers) */
+    uint32_t levels;       /* bit i: holds leaves of level i (page-walk caches: pointers); bit
+                            * CSIM_NAPOT: holds 64 KiB NAPOT leaves, else they are kept by page */
     uint32_t policy;       /* index into csim_tlb_policy_name() */
 };
 

@@ -3,7 +3,8 @@
  * Order: the L1 of the access (instruction, data, or store side where split), L2, then a walk. An
  * L2 hit and a finished walk fill the levels above. A leaf goes to the array that holds its size;
  * an L1 that does not hold it takes the largest piece it can hold, an L2 takes nothing (Rocket's
- * holds 4 KiB leaves only, PTW.scala:725-733). A NAPOT leaf is kept page by page.
+ * holds 4 KiB leaves only, PTW.scala:725-733). A NAPOT leaf is one entry for its 16 pages where an
+ * array says that it holds such (CVA6 as an option), else it is kept page by page.
  *
  * Failing walks. Where invalid PTEs are not cached (cva6_ptw.sv:430, ct_mmu_ptw.v:705) a failing
  * walk fills nothing. Where they are (inv_l1, inv_l2, per structure), the PTE is inserted
@@ -29,7 +30,9 @@
  * the page, superpages included; also an invalid non-leaf that a TLB holds as a range, because
  * the cores that hold one compare it like any other entry (Rocket's superpage array, XiangShan's
  * sp array, which is cleared whole); the page-walk cache is not touched. A page drops alone from
- * its sectors. Quirks: fence_va_as_all (every form is a full fence: U74 by erratum, NaxRiscv,
+ * its sectors, and takes a NAPOT entry with it: software has to fence every page of such a region
+ * ("Svnapot", riscv-isa-manual 1d472b8), and a fence may always drop more than it was asked to.
+ * Quirks: fence_va_as_all (every form is a full fence: U74 by erratum, NaxRiscv,
  * VexiiRiscv, BlackParrot by design), fence_l2_va_clears_set (all ways, whatever their ASID or
  * global bit), fence_va_low8_match (the L1 compares 8 bits of the page number, no ASID, and drops
  * every superpage). Any fence aborts the walk in flight: a walk for a neighbour could still fill
@@ -190,12 +193,25 @@ static uint8_t takes_l1(const struct mmu *mmu, const struct tlb_line *line, uint
     return (uint8_t)take;
 }
 
+/* Where the leaf is kept as one entry for 64 KiB; NULL: nowhere. */
+static struct tlb_array *napot_array(const struct mmu *mmu, struct tlb *tlb, struct pte pte,
+                                     uint32_t level)
+{
+    int8_t home = tlb->home[CSIM_NAPOT];
+    bool keeps = home >= 0 && level == 0 && pte_is_napot(pte) && is_fillable(context_of(mmu), pte);
+    return keeps ? &tlb->array[home] : 0;
+}
+
 static void fill_l1(struct mmu *mmu, struct pte pte, uint32_t level, bool global,
                     enum walk_fail fail, const struct tlb_line *captured)
 {
     struct tlb *l1 = l1_of(mmu);
     uint64_t vpn = vpn_of(mmu->request.va);
-    if (l1->piece[level] < 0)
+    struct tlb_array *napot = napot_array(mmu, l1, pte, level);
+    if (napot != 0 && takes_own(fail, mmu->machine->inv_l1 != 0))
+        (void)tlb_array_fill_one(napot, vpn, CSIM_NAPOT, mmu->request.asid & mmu->asid_mask, pte,
+                                 global);
+    if (napot != 0 || l1->piece[level] < 0)
         return;
     uint32_t piece = (uint32_t)l1->piece[level];
     uint32_t own = (uint32_t)(vpn >> (RV_VPN_BITS * piece)) & (LINE_PTES - 1);
@@ -220,11 +236,23 @@ static void fill_l2(struct mmu *mmu, uint64_t vpn, uint32_t level, const struct 
                        mmu->request.asid & mmu->asid_mask, line, takes_l2(mmu, line, own, fail));
 }
 
+/* True: L2 keeps the leaf as one entry, and nothing else of its line. */
+static bool fill_l2_napot(struct mmu *mmu, uint64_t vpn, uint32_t level, struct pte pte,
+                          bool global, enum walk_fail fail)
+{
+    struct tlb_array *napot = napot_array(mmu, &mmu->l2, pte, level);
+    if (napot != 0 && takes_own(fail, mmu->machine->inv_l2 != 0))
+        (void)tlb_array_fill_one(napot, vpn, CSIM_NAPOT, mmu->request.asid & mmu->asid_mask, pte,
+                                 global);
+    return napot != 0;
+}
+
 /* ... of which only the PTE asked for is known. */
 static void fill_l2_one(struct mmu *mmu, uint64_t vpn, uint32_t level, struct pte pte, bool global,
                         enum walk_fail fail)
 {
-    if (mmu->l2.home[level] < 0 || !takes_own(fail, mmu->machine->inv_l2 != 0))
+    if (fill_l2_napot(mmu, vpn, level, pte, global, fail) || mmu->l2.home[level] < 0
+        || !takes_own(fail, mmu->machine->inv_l2 != 0))
         return;
     mmu->counters->negative_fills +=
         tlb_array_fill_one(&mmu->l2.array[mmu->l2.home[level]], vpn, level,
@@ -265,7 +293,7 @@ static uint32_t captured_ptes(const struct mmu *mmu)
     return mmu->machine->inv_line_capture > 1 ? mmu->machine->inv_line_capture : 1;
 }
 
-/* Last-level PTEs as the caches keep them: NAPOT leaves page by page. */
+/* Last-level PTEs as sectors keep them: NAPOT leaves page by page. */
 static void make_pages(const struct mmu *mmu, struct tlb_line *line, uint64_t vpn)
 {
     for (uint32_t i = 0; i < LINE_PTES; i++)
@@ -280,9 +308,11 @@ static void prefetch(struct mmu *mmu, const struct pagetable *pt, uint32_t lines
     uint64_t pa = (mmu->walk.pte_pa & ~(uint64_t)(LINE_BYTES - 1)) + (uint64_t)lines * LINE_BYTES;
     uint64_t vpn = (vpn_of(mmu->request.va) & ~(uint64_t)(LINE_PTES - 1)) + lines * LINE_PTES;
     uint16_t asid = mmu->request.asid & mmu->asid_mask;
+    int8_t napot = mmu->l2.home[CSIM_NAPOT];
     struct tlb_place place;
     if (pa >> RV_PAGE_SHIFT != mmu->walk.pte_pa >> RV_PAGE_SHIFT || mmu->l2.home[0] < 0
-        || tlb_array_find(&mmu->l2.array[mmu->l2.home[0]], vpn, 0, asid, &place))
+        || tlb_array_find(&mmu->l2.array[mmu->l2.home[0]], vpn, 0, asid, &place)
+        || (napot >= 0 && tlb_array_find(&mmu->l2.array[napot], vpn, CSIM_NAPOT, asid, &place)))
         return;
     struct tlb_line line = read_line(mmu, pt, pa, captured_ptes(mmu), at_cycles);
     if (!(line.known & 1))
@@ -292,6 +322,8 @@ static void prefetch(struct mmu *mmu, const struct pagetable *pt, uint32_t lines
         fail = WALK_INVALID;
     else if (!is_fillable(context_of(mmu), line.ptes[0]))
         fail = WALK_RESERVED_BITS;
+    if (fill_l2_napot(mmu, vpn, 0, line.ptes[0], line.global & 1, fail))
+        return;
     make_pages(mmu, &line, vpn);
     fill_l2(mmu, vpn, 0, &line, fail);
 }
@@ -324,7 +356,7 @@ static bool answer_from(struct mmu *mmu, const struct tlb_place *place)
     }
     answer->fail = walk_check_leaf(context, pte, access);
     if (answer->fail == WALK_NONE)
-        answer->ppn = pte_pa(pte, place->level, mmu->request.va) >> RV_PAGE_SHIFT;
+        answer->ppn = pte_pa(pte, tlb_pte_level(place->level), mmu->request.va) >> RV_PAGE_SHIFT;
     return true;
 }
 
@@ -351,7 +383,8 @@ static void finish(struct mmu *mmu, const struct pagetable *pt, uint64_t at_cycl
         struct tlb_line line = read_line(mmu, pt, walk->pte_pa, captured_ptes(mmu), at_cycles);
         line.ptes[vpn & (LINE_PTES - 1)] = pte;
         make_pages(mmu, &line, vpn);
-        fill_l2(mmu, vpn, level, &line, walk->fail);
+        if (!fill_l2_napot(mmu, vpn, level, pte, global, walk->fail))
+            fill_l2(mmu, vpn, level, &line, walk->fail);
         fill_l1(mmu, pte, level, global, walk->fail, &line);
     } else {
         fill_l2_one(mmu, vpn, level, pte, global, walk->fail);
@@ -413,7 +446,7 @@ static bool hit_l2(struct mmu *mmu, uint64_t vpn, uint16_t asid, uint32_t *cycle
         struct tlb_line line = offered_line(mmu, &place, vpn);
         fill_l1(mmu, pte, 0, global, mmu->answer.fail, &line);
     } else {
-        fill_l1(mmu, pte, place.level, global, mmu->answer.fail, 0);
+        fill_l1(mmu, pte, tlb_pte_level(place.level), global, mmu->answer.fail, 0);
     }
     return true;
 }

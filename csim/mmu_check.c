@@ -34,8 +34,8 @@ static enum csim_status check_array(const struct csim_array *array, const char *
         return refuse(error, name, i, "sets", "a power of two up to 2^20");
     if (!is_power_of_two(array->sectors) || array->sectors > TLB_SECTORS_MAX)
         return refuse(error, name, i, "sectors", "1, 2, 4 or 8: the PTEs of a 64-byte line");
-    if (array->levels == 0 || array->levels >> CSIM_SIZES != 0)
-        return refuse(error, name, i, "levels", "a nonzero mask of bits 0 to 4");
+    if (array->levels == 0 || array->levels >> (CSIM_NAPOT + 1) != 0)
+        return refuse(error, name, i, "levels", "a nonzero mask of bits 0 to 5");
     if (tlb_policy_at(array->policy) == 0)
         return refuse(error, name, i, "policy", "no such policy, see csim_tlb_policy_name()");
     return CSIM_OK;
@@ -103,6 +103,9 @@ enum csim_status mmu_check_machine(const struct csim_machine *machine, struct cs
     for (size_t s = 0; s < sizeof structures / sizeof structures[0]; s++)
         for (int i = 0; status == CSIM_OK && i < structures[s].count; i++)
             status = check_array(&structures[s].arrays[i], structures[s].name, i, error);
+    for (int i = 0; status == CSIM_OK && i < CSIM_SIZES; i++)
+        if (machine->pwc[i].ways != 0 && machine->pwc[i].levels >> CSIM_NAPOT != 0)
+            status = refuse(error, "pwc", i, "levels", "pointers are not NAPOT");
     if (status == CSIM_OK)
         status = check_numbers(machine, error);
     return status == CSIM_OK ? check_caches(machine, error) : status;

@@ -5,9 +5,9 @@
  * A global entry of another ASID differs from the wanted word in the high bits only. Global is per
  * sector, since a valid kernel page is global while its invalid neighbour need not be.
  *
- * Sizes. Each size that an array ever held is asked for under its own index, smallest first; among
- * ways the lowest wins. Two live entries can cover one page (a stale 4 KiB one under a new 2 MiB
- * one): hardware leaves the choice open, this order is ours.
+ * Sizes. Each size that an array ever held is asked for under its own index, smallest first, 64 KiB
+ * last; among ways the lowest wins. Two live entries can cover one page (a stale 4 KiB one under a
+ * new 2 MiB one): hardware leaves the choice open, this order is ours.
  *
  * Sectors: neighbours under one tag, each with its own PTE (Rocket: 8 tags x 4 pages). Superpages
  * in a sectored array own their tag alone and lie in sector 0.
@@ -56,7 +56,7 @@ struct key {
 static struct key key_of(const struct tlb_array *array, uint64_t vpn, uint32_t level,
                          uint16_t asid)
 {
-    uint64_t index = (vpn & INDEX_MASK) >> (RV_VPN_BITS * level);
+    uint64_t index = (vpn & INDEX_MASK) >> tlb_span_bits(level);
     uint32_t shift = level == array->sector_level ? array->sector_shift : 0;
     struct key key;
     key.sector = (uint32_t)index & ((UINT32_C(1) << shift) - 1);
@@ -488,8 +488,8 @@ void tlb_array_forget(struct tlb_array *array, uint64_t vpn, uint64_t pages)
         uint32_t held = array->held[slot];
         for (uint32_t sector = 0; held >> sector != 0; sector++) {
             uint64_t unit = ((array->tags[slot] & INDEX_MASK) << shift) + sector;
-            uint64_t first = unit << (RV_VPN_BITS * level);
-            uint64_t end = (unit + 1) << (RV_VPN_BITS * level);
+            uint64_t first = unit << tlb_span_bits(level);
+            uint64_t end = (unit + 1) << tlb_span_bits(level);
             if ((held >> sector & 1) && !pte_is_valid(*pte_at(array, slot, sector))
                 && first < vpn + pages && vpn < end)
                 array->held[slot] &= (uint8_t)~(1u << sector);
@@ -518,7 +518,7 @@ void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array sh
         tlb->levels |= tlb->array[i].levels;
     }
     int8_t largest = -1;
-    for (uint32_t level = 0; level < CSIM_SIZES; level++) {
+    for (uint32_t level = 0; level <= CSIM_NAPOT; level++) {
         uint32_t first = level == 0 ? 0 : 1;   /* superpages prefer their own array */
         tlb->home[level] = -1;
         if (tlb->array[first].levels >> level & 1)
@@ -527,6 +527,8 @@ void tlb_create(struct tlb *tlb, struct arena *arena, const struct csim_array sh
             tlb->home[level] = (int8_t)(1 - first);
         if (tlb->home[level] >= 0)
             tlb->homed[tlb->home[level]] |= UINT32_C(1) << level;
+        if (level == CSIM_NAPOT)
+            break;
         if (tlb->home[level] >= 0)
             largest = (int8_t)level;
         tlb->piece[level] = largest;

@@ -1,9 +1,9 @@
 /* tlb.h: sets, ways, sectors, page sizes: find, fill, drop. An array knows no cycles, no counters
  * and not who fenced it: a cause is the caller's number.
  *
- * The address of an entry is (vpn, level, ASID). An entry holds a PTE word: a leaf, an invalid PTE
- * (V clear: a negative entry), or, in a page-walk cache, a pointer. The PTE's G bit is not asked:
- * whoever fills says whether the entry is global.
+ * The address of an entry is (vpn, level, ASID); CSIM_NAPOT counts as a level. An entry holds a PTE
+ * word: a leaf, an invalid PTE (V clear: a negative entry), or, in a page-walk cache, a pointer.
+ * The PTE's G bit is not asked: whoever fills says whether the entry is global.
  *
  * Invariants: at most one live entry and at most one dropped tag per exact tag (ASID included).
  */
@@ -16,6 +16,7 @@
 #include "arena.h"
 #include "csim.h"
 #include "pte.h"
+#include "rv.h"
 #include "tlb_policy.h"
 
 enum {
@@ -73,7 +74,7 @@ struct tlb {
     struct tlb_array array[2];
     uint32_t levels;             /* sizes held in either */
     uint32_t homed[2];           /* per array: levels it is the home of */
-    int8_t home[CSIM_SIZES];     /* the array that holds level i; -1: none */
+    int8_t home[CSIM_NAPOT + 1]; /* the array that holds level i; -1: none */
     int8_t piece[CSIM_SIZES];    /* the largest held level up to i; -1: none */
     bool trace;                  /* the last lookup saw its tag without an entry: ask dropped */
 };
@@ -128,6 +129,15 @@ bool tlb_lookup(struct tlb *tlb, uint64_t vpn, uint16_t asid, struct tlb_place *
 
 /* After a miss: a fence dropped what would have answered. Never when `trace` is false. */
 bool tlb_dropped(const struct tlb *tlb, uint64_t vpn, uint16_t asid, uint8_t *cause);
+
+/* log2 of the pages under an entry. */
+static inline uint32_t tlb_span_bits(uint32_t level)
+{
+    return level == CSIM_NAPOT ? RV_NAPOT_BITS : RV_VPN_BITS * level;
+}
+
+/* The level of the PTE in an entry. */
+static inline uint32_t tlb_pte_level(uint32_t level) { return level == CSIM_NAPOT ? 0 : level; }
 
 static inline uint32_t tlb_slot(const struct tlb_place *place)
 {

@@ -192,6 +192,7 @@ ITEMS: Final = _enum("csim_item_kind", "CSIM_ITEM_", "CSIM_ITEM_KINDS")
 ITEM_FLAGS: Final = _enum("csim_item_flag", "CSIM_ITEM_", "")
 HARTS_MAX: Final = int(lib.CSIM_HARTS_MAX)
 PAGE_LEVELS: Final = int(lib.CSIM_SIZES)
+NAPOT: Final = int(lib.CSIM_NAPOT)  # stands among the levels that an array holds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

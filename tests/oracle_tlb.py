@@ -18,6 +18,7 @@ PPN = ((1 << 44) - 1) << 10
 RESERVED = 0x1F << 54 | 3 << 59
 PBMT = 3 << 61
 NAPOT = 1 << 63
+SIXTEEN = 5                  # among the sizes of an array: 16 pages of a NAPOT leaf, asked for last
 M64 = (1 << 64) - 1
 
 NONE, NON_CANONICAL, INVALID, RESERVED_RW, RESERVED_BITS = range(5)
@@ -176,6 +177,11 @@ def orders(policy: str, sets: int, ways: int, seed: int, hart: int, stream: int)
     return [Srrip(ways) if policy == "srrip" else Tree(ways) for _ in range(sets)]
 
 
+def reach(level: int) -> int:
+    """log2 of the pages of an entry."""
+    return 4 if level == SIXTEEN else 9 * level
+
+
 # ---- one array ----------------------------------------------------------------------------------
 
 
@@ -200,14 +206,14 @@ class Array:
         self.sets = shape["sets"] if self.ways else 0
         self.sectors = shape["sectors"]
         self.sector_level = sector_level
-        self.holds = {i for i in range(5) if self.ways and shape["levels"] >> i & 1}
+        self.holds = {i for i in range(6) if self.ways and shape["levels"] >> i & 1}
         self.rows = [[Way() for _ in range(self.ways)] for _ in range(self.sets)]
         policy = POLICIES[shape["policy"]]
         self.orders = orders(policy, self.sets, self.ways, seed, hart, stream) if self.ways else []
 
     def place(self, vpn: int, level: int) -> tuple[int, int, int]:
         """(row, group, sector) of a page."""
-        unit = vpn >> 9 * level
+        unit = vpn >> reach(level)
         sectors = self.sectors if level == self.sector_level else 1
         group, sector = divmod(unit, sectors)
         return group % self.sets, group, sector
@@ -243,7 +249,7 @@ class Array:
         row, group, _ = self.place(vpn, level)
         mine = {}
         for unit, entry in units.items():
-            other_row, other_group, sector = self.place(unit << 9 * level, level)
+            other_row, other_group, sector = self.place(unit << reach(level), level)
             if (other_row, other_group) == (row, group):
                 mine[sector] = entry
         if not mine:
@@ -309,7 +315,7 @@ class Array:
         """First page and number of pages of one entry."""
         level, group, _ = way.tag
         sectors = self.sectors if level == self.sector_level else 1
-        return (group * sectors + sector) << 9 * level, 1 << 9 * level
+        return (group * sectors + sector) << reach(level), 1 << reach(level)
 
     def drop_page(self, vpn: int, asid: int | None, cause: int) -> None:
         for way in self.every():
@@ -345,7 +351,7 @@ class Tlb:
     def __init__(self, shapes: list[dict], seed: int, hart: int, stream: int) -> None:
         self.arrays = [Array(s, 0, seed, hart, stream + i) for i, s in enumerate(shapes)]
         self.home: dict[int, Array] = {}
-        for level in range(5):
+        for level in range(6):
             preferred = self.arrays if level == 0 else self.arrays[::-1]
             for array in reversed(preferred):
                 if level in array.holds:
@@ -610,7 +616,7 @@ class Mmu:
                 return False
         self.answer["fail"] = why
         if why == NONE:
-            self.answer["ppn"] = frame_of(pte, level, self.vpn)
+            self.answer["ppn"] = frame_of(pte, level % SIXTEEN, self.vpn)
         return True
 
     def consult_pwc(self) -> int:
@@ -718,10 +724,22 @@ class Mmu:
         if fail == INVALID and not self.m["inv_nonleaf_range"]:
             level = 0
         around = {unit: self.by_page(unit, entry) for unit, entry in around.items()}
-        self.fill_l2(self.vpn, level, own, fail, around)
+        if not self.filled_whole(self.l2, self.vpn, level, own, fail, self.m["inv_l2"]):
+            self.fill_l2(self.vpn, level, own, fail, around)
         self.fill_l1(level, own, fail, around)
         for lines in range(1, 1 + self.m["prefetch_next_line"]) if last_level else ():
             self.prefetch(lines, *read)
+
+    def filled_whole(
+        self, tlb: Tlb, vpn: int, level: int, own: Entry, fail: int, inv: int
+    ) -> bool:
+        """A NAPOT leaf goes as it is to a cache that has room for such, and nothing else does."""
+        whole = own.pte & NAPOT and self.is_translation(own.pte)
+        if level or SIXTEEN not in tlb.home or not whole:
+            return False
+        if self.taken(fail, inv):
+            tlb.home[SIXTEEN].fill(vpn, SIXTEEN, self.request["asid"], {vpn >> 4: own})
+        return True
 
     def fill_l2(self, vpn: int, level: int, own: Entry, fail: int, around: dict) -> None:
         array, inv = self.l2.home.get(level), self.m["inv_l2"]
@@ -737,6 +755,8 @@ class Mmu:
         self.count(negative_fills=array.fill(vpn, level, self.request["asid"], offered))
 
     def fill_l1(self, level: int, own: Entry, fail: int, around: dict[int, Entry]) -> None:
+        if self.filled_whole(self.l1(), self.vpn, level, own, fail, self.m["inv_l1"]):
+            return
         held = [size for size in self.l1().home if size <= level]
         if not held or not self.taken(fail, self.m["inv_l1"]):
             return
@@ -759,7 +779,7 @@ class Mmu:
             first = self.vpn - sector
             around = {first + s: e for s, e in way.live.items()
                       if (first + s) // block == self.vpn // block and s != sector}
-        self.fill_l1(level, entry, self.answer["fail"], around)
+        self.fill_l1(level % SIXTEEN, entry, self.answer["fail"], around)
 
     def prefetch(self, lines: int, pa: int, memory: Memory, now: int) -> None:
         ahead = pa // 64 * 64 + 64 * lines
@@ -767,6 +787,9 @@ class Mmu:
         array = self.l2.home.get(0)
         outside, pa = ahead // 4096 != pa // 4096, ahead
         if outside or array is None or array.find(vpn, 0, self.request["asid"]):
+            return
+        whole = self.l2.home.get(SIXTEEN)
+        if whole and whole.find(vpn, SIXTEEN, self.request["asid"]):
             return
         around = self.captured(pa, vpn, memory, now)
         own = around.pop(vpn)
@@ -776,7 +799,8 @@ class Mmu:
             fail = INVALID
         elif self.is_translation(own.pte):
             fail = NONE
-        self.fill_l2(vpn, 0, own, fail, around)
+        if not self.filled_whole(self.l2, vpn, 0, own, fail, self.m["inv_l2"]):
+            self.fill_l2(vpn, 0, own, fail, around)
 
     def fill_pwc(self, pa: int, memory: Memory, now: int) -> None:
         array = self.pwc.get(self.level)

@@ -52,6 +52,41 @@ def last(name, *steps, **changes):
     return rows[-1]
 
 
+# ---- 64 KiB leaves -------------------------------------------------------------------------------
+
+
+NAPOT_FLAGS = LOCAL | 1 << 63
+WHOLE = 1 << engine.NAPOT
+
+
+def region(va):
+    """Sixteen equal PTEs: 64 KiB (ppn[3:0] = 1000)."""
+    return [store_map(va + page * PAGE, flags=NAPOT_FLAGS, ppn=1 << 18 | 8) for page in range(16)]
+
+
+@pytest.mark.parametrize(("napot", "walks"), [(0, 18), (WHOLE, 4)])
+def test_a_napot_leaf_is_one_entry_where_the_core_has_such_else_sixteen(napot, walks):
+    """CVA6 with its option; a fence of any page of the region drops the entry."""
+    cva6 = load("cva6").c_values() | {"svnapot": 1}
+    cva6["l1d"] = [cva6["l1d"][0] | {"levels": 1 | napot, "ways": 32}, ABSENT]
+    pages = [access(base() + page * PAGE) for page in range(16)]
+    steps = [*region(base()), *region(base() + 16 * PAGE), LATER, *pages,
+             access(base() + 16 * PAGE), fence(VA, base() + 16 * PAGE), *pages,
+             access(base() + 20 * PAGE), fence(VA, base() + 15 * PAGE), access(base() + 15 * PAGE)]
+    rows, counters = answers(cva6, steps)
+    assert counters["misses"] == counters["walks"] == walks + (napot == 0)
+    assert [int(row["ppn"]) for row in rows[33:49]] == [(1 << 18) + page for page in range(16)]
+
+
+def test_a_napot_entry_of_l2_gives_l1_the_page_asked_for():
+    hardware = machine(svnapot=1, l1d=[array(8), ABSENT],
+                       l2=[array(8), array(4, sizes=(1, engine.NAPOT))])
+    steps = [*region(base()), LATER, *(access(base() + page * PAGE) for page in (3, 4, 3, 15))]
+    rows, counters = answers(hardware, steps)
+    assert (counters["misses"], counters["l2_hits"], counters["l1_hits"]) == (1, 2, 1)
+    assert [int(row["ppn"]) & 15 for row in rows[-4:]] == [3, 4, 3, 15]
+
+
 # ---- which invalid entries there are ------------------------------------------------------------
 
 

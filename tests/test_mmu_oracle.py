@@ -82,8 +82,10 @@ def tlbs(draw, *, maybe_absent):
     if maybe_absent and draw(st.booleans()):
         return [ABSENT, ABSENT]
     shape = draw(st.integers(0, 3))
-    base = draw(arrays((1,) if shape in (0, 1) else (1, 3, 7, 5, 6)))
-    upper = draw(arrays((6, 2, 7), sectors=(1, 1, 2))) if shape in (0, 2) else ABSENT
+    whole = 1 << oracle.SIXTEEN
+    base = draw(arrays((1, 1, 1 | whole) if shape in (0, 1) else (1, 3, 7, 5, 6, 7 | whole)))
+    sizes = (6, 2, 7, 6 | whole, whole)
+    upper = draw(arrays(sizes, sectors=(1, 1, 2))) if shape in (0, 2) else ABSENT
     return [base, upper]
 
 
@@ -179,14 +181,22 @@ def fields(kind, chance, flags):
             "other_hart": chance.random() < 0.5}
 
 
+def regions(va, pages, flags):
+    """Regions of 64 KiB: sixteen equal PTEs each."""
+    return [mmu_steps.store_map(va + page * 4096, flags=flags, ppn=64 + page // 16 * 16 + 8)
+            for page in range(pages)]
+
+
 def program(levels, seed, length):
     """Random steps that keep coming back to a few pages, most of them mapped at the start."""
     chance = random.Random(seed)
     upper, flags = mmu_steps.base(levels), chance.choice((*FLAGS[:3] * 3, FLAGS[6]))
     steps = []
     if chance.random() < 0.8:
-        steps += [mmu_steps.store_map(upper, 40, flags=flags),
-                  mmu_steps.store_map(upper + 256 * 4096, 300, flags=flags),
+        whole = flags & oracle.NAPOT and chance.random() < 0.8
+        steps += [*(regions(upper, 48, flags) if whole else
+                    [mmu_steps.store_map(upper, 40, flags=flags),
+                     mmu_steps.store_map(upper + 256 * 4096, 300, flags=flags)]),
                   mmu_steps.store_map(upper + 1024 * 4096, 512, level=1, flags=flags),
                   mmu_steps.store_map(0, 20, flags=chance.choice(FLAGS)),
                   mmu_steps.step(oracle.S_ADVANCE, cycles=10000)]

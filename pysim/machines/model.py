@@ -55,6 +55,10 @@ def _mode(value: object) -> object:
     return _MODES.get(value.lower(), value) if isinstance(value, str) else value
 
 
+def _size(value: object) -> object:
+    return engine.NAPOT if value == "napot" else value
+
+
 def _name(names: tuple[str, ...], value: object) -> object:
     if value in names:
         return value
@@ -66,6 +70,11 @@ FlagOrUnknown: TypeAlias = Annotated[bool | None, BeforeValidator(_flag_or_unkno
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=U32)]
 Lines: TypeAlias = Annotated[int, BeforeValidator(_lines), Field(strict=True, ge=0, le=8)]
 Permille: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=1000)]
+
+
+Size: TypeAlias = Annotated[
+    int, BeforeValidator(_size), Field(strict=True, ge=0, le=engine.NAPOT)
+]
 
 
 class Frozen(BaseModel):
@@ -80,8 +89,9 @@ class Array(Frozen):
     sets: Count = Field(default=0, description="sets, a power of two; 1 = fully associative")
     ways: Count = Field(default=0, description="tags in a set")
     sectors: Count = Field(default=1, description="neighbouring pages under one tag, power of two")
-    levels: tuple[Annotated[int, Field(strict=True, ge=0, lt=engine.PAGE_LEVELS)], ...] = Field(
-        default=(), description="levels it holds: 0 = 4 KiB leaves, 1 = 2 MiB; pointers in a pwc"
+    levels: tuple[Size, ...] = Field(
+        default=(), description="levels it holds: 0 = 4 KiB leaves, 1 = 2 MiB; pointers in a pwc; "
+        "\"napot\" = 64 KiB leaves as one entry"
     )
     policy: Annotated[str, BeforeValidator(partial(_name, tuple(engine.TLB_POLICIES)))] = Field(
         default="lru", description="who leaves, a replacement policy's name"
@@ -179,6 +189,8 @@ class Pwc(Frozen):
         by_level = (self.level1, self.level2, self.level3, self.level4)
         if self.unified.ways and any(array.ways for array in by_level):
             raise complaint("a page-walk cache is unified or has an array per level, not both")
+        if engine.NAPOT in self.unified.levels:
+            raise complaint("pointers are not NAPOT", key="unified.levels")
         if self.unified.sectors != 1:
             raise complaint("a unified page-walk cache has tags of 1 pointer, got "
                             f"{self.unified.sectors}", key="unified.sectors")
@@ -340,8 +352,12 @@ class Machine(Frozen):
                                 f"{WAYS_MAX}) x a power of two of sets", key=f"cache_{cache}_bytes")
         for key in ("l1i", "l1d", "l1st", "l2", "pwc"):
             for part, array in getattr(self, key):
-                if array.ways and max(array.levels) >= self.levels:
-                    raise complaint(f"level {max(array.levels)} is not in {self.mode}",
+                sizes = set(array.levels) - {engine.NAPOT}
+                if array.ways and sizes and max(sizes) >= self.levels:
+                    raise complaint(f"level {max(sizes)} is not in {self.mode}",
+                                    key=f"{key}.{part}.levels")
+                if array.ways and engine.NAPOT in array.levels and not self.svnapot:
+                    raise complaint("holds 64 KiB leaves, which need svnapot",
                                     key=f"{key}.{part}.levels")
         return self
 
