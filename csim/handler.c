@@ -5,7 +5,8 @@
  * in the total order. What waits for the hart's own stores ends no sooner than they are seen: a
  * barrier that orders them before later loads or interrupts until all harts see all of them, an AMO
  * until its word has left the buffer, a fence until the own walker sees the PTEs. Conditions are
- * free except where they load: their instructions are the policy's `spend`. Left out: root tables
+ * free except where they load: their instructions are the policy's `spend`. A word of a mark is an
+ * instruction of its own (hardware.md row 31 counts them). Left out: root tables
  * of their own per mm (sync_root costs its store and changes nothing, as with preallocated roots),
  * and extents in the deferred queue (its flush is full).
  */
@@ -204,7 +205,8 @@ static void op_mark(struct world *world, struct hart *hart, struct frame *frame,
     hart->counters.mark_words += words;
     hart->counters.line_transfers += cost.transfers;
     world_charge(hart, pays(frame, CAUSE_MARK),
-                 words * m->store_cycles + (uint64_t)cost.transfers * m->line_transfer_cycles);
+                 world_instructions(world, words) + words * m->store_cycles +
+                     (uint64_t)cost.transfers * m->line_transfer_cycles);
 }
 
 static void op_clear_mark(struct world *world, struct hart *hart, struct frame *frame,

@@ -488,7 +488,8 @@ class World:
             self.count["marks"] += 1
             self.marks.append((hart.id, hart.now))
             hart.mark_at = hart.stored_at = hart.now
-            self.charge(hart, "mark", self.c("store") + self.write_line(hart))
+            one_word = 1 + self.c("store")      # its instruction, and what a store costs more
+            self.charge(hart, "mark", one_word + self.write_line(hart))
             yield from self.pause(hart, hart.now, None)
         elif len(self.harts) == 1:
             self.count["fences_addr"] += item.pages

@@ -33,6 +33,7 @@ USER = 0x40_0000
 TIMER, BREAKPOINT, ECALL = INTERRUPT | 5, 3, 8
 FETCH, LOAD, STORE = 12, 13, 15
 MARKS = ("mark-6.12", "mark-7.2", "mark-barrier")
+WORDS = {"mark-6.12": 9, "mark-7.2": 1, "mark-barrier": 1}      # NR_CPUS is 64
 PROLOGUE = 3
 
 
@@ -100,9 +101,10 @@ def test_a_resolved_fault_counts_its_instructions(
     """The page is touched before the own store has drained, once per cycle of the fault's path."""
     path = PROLOGUE + instructions - 3      # amoxor, sfence.vma and sret are steps of their own
     rows = [item("map", 0, 100, page=1), item("touch", 0, 100, *flags, page=1)]
-    result = run(rows, policy=policy, store_drain_cycles=path, amo_cycles=1, sret_cycles=1,
+    words = WORDS[policy]
+    result = run(rows, policy=policy, store_drain_cycles=words + path, amo_cycles=1, sret_cycles=1,
                  fence_all_cycles=1)
-    assert spent(result) == {"lazy_fault_cycles": PROLOGUE + instructions}
+    assert spent(result) == {"lazy_fault_cycles": PROLOGUE + instructions, "mark_cycles": words}
     assert result.counters["early_checks_retried"] == 1
     assert result.counters["kernel_faults_c"] == 0
     assert result.counters["mark_clears"] == result.counters["fences_full"] == 1
@@ -112,7 +114,20 @@ def test_entry_and_return_are_the_machines() -> None:
     rows = [item("map", 0, 100, page=1), item("touch", 0, 100, page=1)]
     costs = {"trap_entry_cycles": 100, "sret_cycles": 1000, "amo_cycles": 10_000}
     result = run(rows, policy="mark-7.2", store_drain_cycles=50, **costs)
-    assert spent(result) == {"lazy_fault_cycles": 11_100 + PROLOGUE + 31 - 3}
+    assert spent(result) == {"lazy_fault_cycles": 11_100 + PROLOGUE + 31 - 3, "mark_cycles": 1}
+
+
+@pytest.mark.parametrize(("policy", "nr_cpus", "words"), [
+    ("mark-6.12", 64, 9), ("mark-6.12", 512, 65), ("mark-7.2", 64, 1), ("mark-7.2", 256, 4),
+])
+def test_a_mark_is_a_store_for_each_word(policy: str, nr_cpus: int, words: int) -> None:
+    """Source of the words: hardware.md row 31. Each is an instruction, and a store."""
+    rows = [item("map", 0, 100, page=1)]
+    costs = ({}, {"store_cycles": 10})
+    pte = spent(run(rows, policy="none", **costs[1])).get("map_store_cycles", 0)
+    assert spent(run(rows, policy=policy, nr_cpus=nr_cpus)) == {"mark_cycles": words}
+    assert spent(run(rows, policy=policy, nr_cpus=nr_cpus, **costs[1])) == {
+        "mark_cycles": 11 * words, "map_store_cycles": pte}
 
 
 @pytest.mark.parametrize("policy", MARKS)
@@ -123,7 +138,8 @@ def test_a_probe_takes_the_mark_and_faults_again(policy: str) -> None:
     result = run(rows, policy=policy, amo_cycles=1, fence_all_cycles=1, sret_cycles=1,
                  trap_entry_cycles=100)
     resolved, clear = 29, 25
-    assert spent(result) == {"early_check_cycles": resolved + 100 + PROLOGUE + clear + clear}
+    assert spent(result) == {"early_check_cycles": resolved + 100 + PROLOGUE + clear + clear,
+                             "mark_cycles": WORDS[policy]}
     assert result.counters["early_checks"] == 3
     assert result.counters["early_checks_retried"] == 1
 
