@@ -92,6 +92,46 @@ def test_a_fixmap_fence_is_one_local_page_fence() -> None:
     assert len(set(items["hart"])) == 4
 
 
+@pytest.mark.parametrize(("harts", "fls"), [(1, 1), (2, 2), (3, 2), (4, 3), (8, 4), (64, 7)])
+def test_freed_objects_wait_for_a_purge_by_the_number_of_harts(harts: int, fls: int) -> None:
+    """One purge past fls(harts) MiB of freed area, guard pages included (lazy_max_pages)."""
+    items, _ = made(huge_maps_per_s=20_000, lifetime_ms=0.01, lazy_purge_mib=1, harts=harts)
+    lazy, waited = 0, []
+    for item in items:
+        kind = KINDS[int(item["kind"])]
+        if kind == "unmap":
+            lazy += int(item["pages"]) + 1
+        elif kind == "purge":
+            waited.append(lazy)
+            lazy = 0
+    limit = fls * 256
+    assert len(waited) > 3
+    assert all(limit < pages <= limit + 2 * 513 for pages in waited)
+
+
+def test_a_percpu_chunk_is_fenced_as_it_goes_and_a_device_stays() -> None:
+    items, _ = made(percpu_populates_per_s=2000, lifetime_ms=0.01, harts=2)
+    count = kinds(items)
+    assert count["map"] > 10
+    assert count["flush"] == count["unmap"]
+    fenced = {int(i["va"]) for i in items if KINDS[int(i["kind"])] == "flush"}
+    assert fenced == {int(i["va"]) for i in items if KINDS[int(i["kind"])] == "unmap"}
+    assert not {"unmap", "purge"} & kinds(made(ioremaps_per_s=2000, lifetime_ms=0.01)[0]).keys()
+
+
+def test_vm_map_ram_maps_inside_its_harts_block_and_fences_nothing_as_it_goes() -> None:
+    items, _ = made(vm_map_rams_per_s=5000, lifetime_ms=0.01, harts=2, lazy_purge_mib=64)
+    blocks: dict[int, set[int]] = {}
+    for item in items[items["kind"] == engine.ITEMS["map"]]:
+        first, last = (int(va) >> 22 for va in (item["va"], item["va"] + 4096 * (
+            int(item["pages"]) - 1)))
+        assert first == last, "over the end of a block"
+        blocks.setdefault(int(item["hart"]), set()).add(first)
+    assert len(blocks) == 2
+    assert not blocks[0] & blocks[1]
+    assert not {"flush", "purge"} & kinds(items).keys()
+
+
 def test_the_user_side_of_a_fork_is_what_was_counted() -> None:
     """37 pages fenced by address, 2 whole flushes, 4 pages: data/kernel, `fork` on one hart."""
     items, _ = made(user_forks_per_s=500, harts=1)

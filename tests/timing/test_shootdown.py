@@ -20,7 +20,7 @@ IMSIC = {"via": engine.VIA["imsic"], "imsic_fixed_cycles": 307, "imsic_send_cycl
          "fence_pipe_cycles": 5}
 HW = {"via": engine.VIA["hw"], "hw_fixed_cycles": 199, "hw_per_hart_cycles": 7,
       "fence_va_cycles": 3, "fence_pipe_cycles": 5}
-HARTS = (2, 3, 5, 65, 130)
+HARTS = (2, 3, 5, 64, 65, 128, 129)      # at the edges of a window of 64
 BY_HAND = Handlers({"map_kernel": [spend(1)] * 900, "flush_kernel": [shootdown(ALL)],
                     "ipi": [fence(RANGE)]})
 
@@ -69,6 +69,40 @@ def test_an_sbi_shootdown_costs_the_sum_of_its_terms(harts: int, sender: int) ->
     assert result.counters["fences_firmware_full"] == 0
     assert result.counters["ipis"] == harts - 1
     assert result.counters["ipi_delay_cycles"] == 0
+
+
+@pytest.mark.parametrize(("ran_on", "sender", "calls"), [
+    ((), 0, 0), ((63,), 0, 1), ((64,), 0, 2), ((127,), 64, 1), ((127, 128), 64, 2),
+    ((5, 70), 128, 3), ((0, 1), 128, 2), ((128,), 63, 2),
+])
+def test_a_window_without_a_target_costs_no_call(
+        ran_on: tuple[int, ...], sender: int, calls: int) -> None:
+    """An address space that ran on some of 129 harts: windows 0-63, 64-127 and 128."""
+    rows = [item("switch_mm", hart, 10, arg=1) for hart in ran_on]
+    rows += [item("switch_mm", sender, 20, arg=1), item("user_unmap", sender, 1000, arg=1)]
+    result = run(rows, policy="mark-7.2", harts=129, asid_bits=16, **SBI)
+    assert result.counters["remote_user_calls"] == calls
+    assert result.counters["remote_user_targets"] == (len(ran_on) + 1 if calls else 0)
+    assert result.counters["fences_firmware"] == (len(ran_on) + 1 if calls else 0)
+    assert result.counters["fences_addr_asid"] == (0 if calls else 1)
+
+
+@pytest.mark.parametrize("via", ["sbi", "imsic"])
+@pytest.mark.parametrize(("pages", "by_address"), [(64, 64), (65, 0), (512, 0)])
+def test_a_map_above_the_threshold_is_one_full_fence_each(
+        via: str, pages: int, by_address: int) -> None:
+    """64 pages one by one by IPI; OpenSBI widens them all; a 2 MiB leaf is 512 pages."""
+    huge = ("huge",) if pages == 512 else ()
+    rows = [item("map", 0, 1000, *huge, page=512, pages=pages)]
+    costs = {"via": engine.VIA[via], "sbi_range_limit_bytes": 4096}
+    result = run(rows, policy="preventive-range", harts=3, **costs)
+    full = result.counters["fences_full"] + result.counters["fences_firmware_full"]
+    addr = result.counters["fences_addr"]
+    if via == "sbi":
+        assert (full, addr) == (3, 0)
+    else:
+        assert (full, addr) == (0 if by_address else 3, 3 * by_address)
+    assert result.counters["pte_stores"] <= (4 if huge else pages + 4)
 
 
 @pytest.mark.parametrize("harts", HARTS)

@@ -8,7 +8,16 @@ import pytest
 from items import Handlers, Row, ask, item
 
 from pysim import engine
-from pysim.ops import RANGE, allocate, fence, shootdown, store_ptes
+from pysim.ops import (
+    RANGE,
+    allocate,
+    fail,
+    fall_through,
+    fence,
+    retry,
+    shootdown,
+    store_ptes,
+)
 from sweeps import endings
 from sweeps.cli import main
 
@@ -41,6 +50,41 @@ def test_a_map_inside_the_ipi_path_is_reported_as_a_deadlock(rows: list[Row]) ->
     assert "send" in kinds
     assert "take" in kinds
     assert "waited" not in kinds[-3:]
+
+
+RETRY = Handlers({"early_trap": [retry()]})
+NOT_THERE = Handlers({"early_trap": [fall_through()], "kernel_fault": [fail()]})
+ENDINGS = {
+    "oops": (NOT_THERE, [item("touch", 1, 700, page=7)]),
+    "livelock": (RETRY, [item("touch", 1, 700, page=7)]),
+    "stack overflow": (NOT_THERE, [item("switch", 1, 500, page=8, pages=4, arg=1),
+                                   item("touch", 1, 700, page=1)]),
+    "deadlock": (TRACED, [item("map", 1, 700, page=1)]),
+    # freed, fenced by nobody, used: what the TLB still has is no mapping any more
+    "stale use": (Handlers({"map_kernel": [store_ptes(valid=True)],
+                            "unmap_kernel": [store_ptes(valid=False)]}),
+                  [item("map", 1, 100, page=1), item("touch", 1, 400, page=1),
+                   item("forget", 1, 500, page=1), item("unmap", 1, 600, page=1),
+                   item("touch", 1, 700, page=1)]),
+}
+
+
+@pytest.mark.parametrize("verdict", ENDINGS)
+def test_every_ending_says_what_which_hart_when_and_the_last_events(verdict: str) -> None:
+    """The offending item is hart 1's at 700; nothing else happens that late but on its account."""
+    assert set(ENDINGS) == set(endings.WHAT)
+    policy, rows = ENDINGS[verdict]
+    question = ask(rows, policy=policy, harts=2, **IMSIC)
+    result = engine.simulate(question)
+    hart = 0 if verdict == "deadlock" else 1    # the first of those that wait
+    assert (result.verdict, result.verdict_hart) == (verdict, hart)
+    assert result.verdict_at_cycles >= 700
+    ending, last = endings.tables(question, result, 1000)
+    told = {str(row[0]): str(row[1]) for row in ending.rows}
+    assert told["what"] == endings.WHAT[verdict]
+    assert told["hart"] == str(hart)
+    assert f"{result.verdict_at_cycles:,}" in told["when"]
+    assert 0 < len(last.rows) <= endings.LAST == 20
 
 
 def test_the_last_events_are_the_end_of_the_whole_log() -> None:
