@@ -675,7 +675,8 @@ class _Folder:
             try:
                 found = list(validate_logs.crossed(
                     window, ops_nr or 0, self.predict(window, name, policy), rows,
-                    svvptc=POLICIES[policy][1], fences_maps=fences_maps(policy)))
+                    of_svvptc=name.svvptc, svvptc=POLICIES[policy][1],
+                    fences_maps=fences_maps(policy)))
             except MissingColumnError:
                 continue
             for compared in found:

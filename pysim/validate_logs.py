@@ -104,12 +104,16 @@ SPURIOUS: Final = ("with Svvptc a write that meets a stale entry faults once mor
                    "without it did not do")
 
 
+UNTOLD: Final = "with Svvptc a fault leaves no fence that tells how many pages it installed"
+
+
 def crossed(window: Window, ops: int, predicted: Mapping[str, int], rows: Sequence[Counted], *,
-            svvptc: bool, fences_maps: bool) -> Iterable[Compared]:
+            of_svvptc: bool, svvptc: bool, fences_maps: bool) -> Iterable[Compared]:
     """Compare a window of one policy under another with that policy's own rows of the workload.
 
     Kernel calls are scaled to as many maps, beside the purges that are the window's own; fences of
-    the user side to as many operations.
+    the user side to as many operations. ``of_svvptc``, ``svvptc``: whether the log's CPU and the
+    other kernel's had it.
     """
     if window.workload == BOOT or not rows or not ops:
         return
@@ -127,7 +131,11 @@ def crossed(window: Window, ops: int, predicted: Mapping[str, int], rows: Sequen
             continue            # maps and purges differ in number from run to run
         rates = {Fraction(row[column], row["ops"]) for row in rows if row["ops"]}
         row = _scaled(column, rates, ops, predicted[column])
-        yield replace(row, reason=SPURIOUS) if svvptc and column == "S_addr_asid" else row
+        if column == "S_addr_asid" and svvptc and not of_svvptc:
+            row = replace(row, reason=SPURIOUS)
+        elif column == "S_addr" and of_svvptc and not svvptc:
+            row = replace(row, reason=UNTOLD)
+        yield row
 
 
 def _scaled(column: str, rates: set[Fraction], times: int, predicted: int,

@@ -508,6 +508,29 @@ def test_every_fence_of_a_log_is_predicted(tmp_path: Path, via: str, harts: int)
     assert report.ok
 
 
+def test_a_log_of_svvptc_fences_no_fault_and_its_flags_by_asid(tmp_path: Path) -> None:
+    """Two faults, an access flag on one hart, and one of a space that has run on two."""
+    fault = "pagefault cause=15 from=U stval="
+    lines = ["copy_process a0=0", "__switch_to a0=1 a1=2", "switch_mm a0=0 a1=1000 a2=0", "MARK 1",
+             "MARK 12", f"{fault}5000", f"{fault}6000", f"{fault}7000",
+             "ptep_set_access_flags a0=1 a1=7000", "__flush_tlb_range a0=1000 a2=7000", "sfence:S addr=7000 asid=2"]
+    text = [f"{n} 0 {1 + n / 1e5:.6f} {line}" for n, line in enumerate(lines)]
+    more = ["1 switch_mm a0=0 a1=1000 a2=2", "1 ptep_set_access_flags a0=1",
+            "1 __flush_tlb_range a0=1000 a2=8000",
+            "1 sbi_rfence fid=2 hmask=3 start=8000 size=1000",
+            "0 sfence:M addr=8000 asid=2", "1 sfence:M addr=8000 asid=2", "0 MARK 13"]
+    for n, line in enumerate(more, len(lines)):
+        hart, _, what = line.partition(" ")
+        text.append(f"{n} {hart} {1 + n / 1e5:.6f} {what}")
+    (tmp_path / "events-6.12-mark+svvptc-smp2.evt.gz").write_bytes(
+        gzip.compress("\n".join(text).encode()))
+    rows = {r.what: (r.measured, r.predicted) for r in vk.validate_kernel(tmp_path).rows
+            if r.workload == "fork"}
+    assert rows == {"S_full": (0, 0), "S_addr": (0, 0), "S_asid": (0, 0), "S_addr_asid": (1, 1),
+                    "rf_kern": (0, 0), "kernel targets": (0, 0), "rf_calls": (1, 1),
+                    "rf_targets": (2, 2), "user calls": (1, 1), "user targets": (2, 2)}
+
+
 def test_a_row_of_a_logs_own_run_is_predicted_whole(tmp_path: Path) -> None:
     (tmp_path / "events-6.12-preventive-smp4.evt").write_text(every_fence(4, "sbi"))
     row = preventive(1, smp=4, ftkr_calls=1) | {
@@ -539,6 +562,13 @@ def test_the_log_of_one_policy_predicts_another(tmp_path: Path) -> None:
     fences = found["as mark+svvptc: S_addr"]
     assert (fences.measured, fences.predicted) == (0, 1)    # text is patched under Svvptc too
     assert found["as mark+svvptc: S_addr_asid"].outcome == "not scored"
+    with_it = "events-6.12-mark+svvptc-smp4.evt"        # and from Svvptc to a kernel without it
+    (tmp_path / with_it).write_text(every_fence(4, "sbi"))
+    back = {r.what: r for r in judged(tmp_path, *rows, simulate=engine.simulate)
+            if r.file == with_it}
+    assert back["as mark: S_addr"].outcome == "not scored"
+    assert back["as mark: S_addr_asid"].outcome == "equal"
+    (tmp_path / with_it).unlink()
     rows[0]["S_addr"] = 4
     varies = {r.what: r for r in judged(tmp_path, *rows, simulate=engine.simulate)}
     assert varies["as mark: S_addr"].outcome == "not scored"
