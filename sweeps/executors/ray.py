@@ -53,6 +53,8 @@ from sweeps.executors.shard import (
 )
 
 CLIENT: Final = "ray://"
+CLIENT_TRIES: Final = 3
+"""Ray's client server dies now and then: https://github.com/ray-project/ray/issues/63202."""
 SHARDS_PER_CPU: Final = 2
 DEATHS_MAX: Final = 3
 """Workers of a cluster also die for reasons of its own: a job is blamed for the third of them."""
@@ -179,13 +181,17 @@ class Ray:
                         "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
         else:
             options["runtime_env"] = {"py_modules": ship(ship_to)}
-        try:
-            # Ray puts the folder where it is initialised first on every worker's search path. In a
-            # checkout beside an installed fencelab that is a package whose engine was never built.
-            with contextlib.chdir(ship_to):
-                ray.init(**options)
-        except Exception as error:
-            raise ExecutorError(f"--address {self._address}: {_first_line(error)}") from error
+        for again in reversed(range(CLIENT_TRIES if self._address.startswith(CLIENT) else 1)):
+            try:
+                # Ray puts the folder where it is initialised first on every worker's search path.
+                # In a checkout beside an installed fencelab that is a package whose engine was
+                # never built.
+                with contextlib.chdir(ship_to), _silent():
+                    ray.init(**options)
+                return
+            except Exception as error:
+                if not (again and isinstance(error, ConnectionAbortedError)):
+                    raise ExecutorError(f"--address {self._address}: {_refused(error)}") from error
 
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
         """Yield batches as the cluster streams them.
@@ -280,6 +286,35 @@ class Ray:
         if over:
             del flying[flight]
         yield from batches
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Shut standard error, descriptor and all: a cluster that refuses is refused every second.
+
+    What Ray's C++ says there is in its exception too.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _refused(error: Exception) -> str:
+    """Say in one line why a cluster does not take this driver."""
+    told, cause = "", error
+    while cause is not None:
+        told += f"{type(cause).__name__}: {cause}\n"
+        cause = cause.__cause__  # type: ignore[assignment]
+    if "AuthenticationError" in told or "InvalidAuthToken" in told:
+        return ("it asks for a token, and another or none was shown: set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN_PATH to a file with the cluster's")
+    return _first_line(error)
 
 
 def _blame(lost: tuple[Done, ...]) -> list[Batch]:

@@ -48,6 +48,57 @@ def test_the_commands_are_ones(root: Path) -> None:
             assert grid.questions(context.params["name"])
 
 
+TEXT, NUMBER, YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+PARAMS = {"type": "object", "additionalProperties": TEXT}
+
+
+def strict(required: str, **fields: object) -> dict[str, object]:
+    """Return the schema of an object that has these fields and no other."""
+    return {"type": "object", "additionalProperties": False, "properties": fields,
+            "required": required.split()}
+
+
+CONTAINER = strict(
+    "name image", name=TEXT, image=TEXT, env={"type": "array"},
+    resources=strict("requests limits", requests=PARAMS, limits=PARAMS),
+    volumeMounts={"type": "array", "items": strict("name mountPath", name=TEXT, mountPath=TEXT)})
+TEMPLATE = strict("spec", metadata={"type": "object"}, spec=strict(
+    "containers", containers={"type": "array", "minItems": 1, "items": CONTAINER},
+    volumes={"type": "array", "items": strict("name persistentVolumeClaim", name=TEXT,
+             persistentVolumeClaim=strict("claimName", claimName=TEXT))}))
+WORKERS = strict(
+    "groupName minReplicas maxReplicas rayStartParams template", groupName=TEXT, replicas=NUMBER,
+    minReplicas=NUMBER, maxReplicas=NUMBER, numOfHosts=NUMBER, rayStartParams=PARAMS,
+    template=TEMPLATE, scaleStrategy={"type": "object"})
+CLUSTER = strict(
+    "headGroupSpec", rayVersion=TEXT, enableInTreeAutoscaling=YES, suspend=YES,
+    autoscalerOptions={"type": "object"}, headServiceAnnotations=PARAMS,
+    headGroupSpec=strict("rayStartParams template", serviceType=TEXT, enableIngress=YES,
+                         headService={"type": "object"}, rayStartParams=PARAMS, template=TEMPLATE),
+    workerGroupSpecs={"type": "array", "items": WORKERS})
+JOB = strict(
+    "apiVersion kind metadata spec", apiVersion={"const": "ray.io/v1"}, kind={"const": "RayJob"},
+    metadata=strict("name", name=TEXT, namespace=TEXT), spec=strict(
+        "entrypoint rayClusterSpec", entrypoint=TEXT, runtimeEnvYAML=TEXT, jobId=TEXT,
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+        entrypointResources=TEXT, entrypointNumCpus={"type": "number"}, suspend=YES,
+        activeDeadlineSeconds=NUMBER, backoffLimit=NUMBER, shutdownAfterJobFinishes=YES,
+        ttlSecondsAfterFinished=NUMBER, clusterSelector=PARAMS, rayClusterSpec=CLUSTER))
+"""What this file may say: KubeRay's ray-operator/apis/ray/v1/{rayjob,raycluster}_types.go, whose
+names and types these are, and of a pod what the example uses."""
+
+
+def test_the_job_has_the_fields_of_a_rayjob_and_no_other(root: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="NO JSONSCHEMA: pip install jsonschema")
+    text = (root / "docs" / "cluster" / "rayjob.yaml").read_text()
+    jsonschema.validate(yaml.safe_load(text), JOB)
+    for right, wrong in (("minReplicas:", "minReplica:"), ("entrypoint:", "entryPoint:"),
+                         ('"0"', "0"), ("K8sJobMode", "K8SJobMode"), ("image:", "Image:")):
+        assert right in text
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(text.replace(right, wrong)), JOB)
+
+
 def test_the_job_names_one_ray_everywhere(root: Path) -> None:
     text = (root / "docs" / "cluster" / "rayjob.yaml").read_text()
     job = yaml.safe_load(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import subprocess
 import sys
 import threading
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import asks
 import pytest
+from nodes import bare_python, environment
 
+from pysim import engine
 from pysim.scenario import build, lower
 from sweeps.executors import local
 from sweeps.executors.local import Processes, Threads
+from sweeps.executors.ray import ship
 from sweeps.executors.shard import (
     Backlog,
     Batch,
@@ -304,3 +308,32 @@ def test_a_node_needs_the_engine_and_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     extra = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(before.stdout))
     assert extra <= {"__main__"}, extra
+
+
+NODE = """
+import pickle, sys
+from sweeps.executors import ray
+from sweeps.executors.shard import NO_LIMITS, simulate
+jobs = pickle.load(sys.stdin.buffer)
+batches = ray._serve_whole(jobs, simulate, False, NO_LIMITS)
+pickle.dump([batches, ray.hello()], sys.stdout.buffer)
+"""
+
+
+def test_a_node_with_cffi_alone_answers_what_it_was_sent(tmp_path: Path) -> None:
+    """What travels is unpacked and run where no other package is installed, not even Ray."""
+    asked = [lower(build({"policy": policy, "machine": "sg2042", "harts": 2,
+                          "workload": {"inherit": "mixed", "duration_ms": 1}}))
+             for policy in ("mark-7.2", "preventive-range")]
+    python = bare_python(tmp_path / "node", "cffi")
+    ship(tmp_path / "package")
+    done = subprocess.run(
+        [python, "-c", NODE], input=pickle.dumps([Job(i, one) for i, one in enumerate(asked)]),
+        capture_output=True, check=False, cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(tmp_path / "package")})
+    assert (done.returncode, done.stderr) == (0, b"")
+    batches, said = pickle.loads(done.stdout)
+    rows = collect(iter(batches))
+    assert {index: row.record for index, row in rows.items()} == {
+        index: engine.record(one) for index, one in enumerate(asked)}
+    assert (said.build_id, said.ray) == (engine.BUILD_ID, "")

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import asks
 import pytest
+from nodes import free_port, listening, nodes
 
 from pysim.errors import InputError
 from sweeps.executors.ray import Hello, Ray, disagreement
@@ -108,47 +107,10 @@ print(json.dumps([[row.index, row.record.decode(), row.error] for row in rows]))
 
 
 @contextmanager
-def nodes(folder: Path, code: str, *arguments: str
-          ) -> Iterator[tuple[str, Callable[[str], str]]]:
-    """Run a program that starts nodes which know nothing of the package.
-
-    Yields their address and a way to tell the program a line and have its answer.
-    """
-    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
-        entry for entry in path if entry and not (Path(entry) / "pysim").exists())}
-    child = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=folder, text=True,
-                             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    orders, answers = child.stdin, child.stdout
-
-    def tell(order: str) -> str:
-        orders.write(order + "\n")
-        orders.flush()
-        return answers.readline().strip()
-
-    try:
-        yield answers.readline().strip(), tell
-    finally:
-        child.communicate("")
-
-
-@contextmanager
-def cluster(folder: Path, **options: int) -> Iterator[str]:
-    """Start two nodes; yield their address."""
-    with nodes(folder, CLUSTER, repr(options)) as (address, _):
+def cluster(folder: Path, *wanted: str, **options: int) -> Iterator[str]:
+    """Start two nodes that know nothing of the package; yield their address."""
+    with nodes(folder, CLUSTER, repr(options), wanted=("ray", "cffi", *wanted)) as (address, _):
         yield address
-
-
-def listening(host: str, port: int) -> None:
-    """Wait until somebody listens there; the test's own limit ends a wait for nobody."""
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex((host, port)) == 0:
-                return
-        time.sleep(0.2)
 
 
 def place_of_work(address: str) -> str:
@@ -164,18 +126,16 @@ def place_of_work(address: str) -> str:
     return place
 
 
-def test_a_cluster_answers_by_host_and_port(tmp_path: Path) -> None:
+def test_a_cluster_that_lacks_the_package_gets_it(tmp_path: Path) -> None:
     with cluster(tmp_path) as address:
-        assert place_of_work(address).endswith("__init__.py")
+        assert re.search("py_modules_files|fencelab-ship-", place_of_work(address))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("grpc") is None,
                     reason="NO GRPC: ray://, Ray's client, is not tested (pip install grpcio)")
-def test_a_cluster_that_lacks_the_package_gets_it(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with cluster(tmp_path, ray_client_server_port=port):
+def test_a_cluster_behind_rays_client_gets_the_package_too(tmp_path: Path) -> None:
+    port = free_port()
+    with cluster(tmp_path, "grpcio", ray_client_server_port=port):
         listening("127.0.0.1", port)
         assert "py_modules_files" in place_of_work(f"ray://127.0.0.1:{port}")
 
