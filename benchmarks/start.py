@@ -21,7 +21,7 @@ from sweeps.executors.shard import Job, Stop
 if __name__ == "__main__":
     asked = {"policy": "none", "machine": "cva6", "workload": {"inherit": "idle", "duration_ms": 1}}
     job = Job(0, scenario.lower(scenario.build(asked)))
-    next(iter(Processes(2)([job], stop=Stop())))
+    next(batch for batch in Processes(2)([job], stop=Stop()) if batch.rows)
 """
 
 

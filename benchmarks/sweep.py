@@ -83,6 +83,9 @@ class Clock:
         """Pass batches on."""
         for batch in self._inner(jobs, stop=stop):
             now = time.perf_counter()
+            if not batch.rows:   # nothing came for a while
+                yield batch
+                continue
             if not self.first:
                 self.first, self.first_cpu, self.last = now, used(), now
             else:

@@ -353,8 +353,23 @@ def simulate(question: Question, *, stop: Stop | None = None) -> Result:
     return _result(result)
 
 
+class Packed(NamedTuple):
+    """A record, and its counters again as u64 in the record's order, RECORD_NAMES."""
+
+    record: bytes
+    counters: bytes
+
+
 def record(question: Question, *, stop: Stop | None = None) -> bytes:
     """Run one question and return its record: the bytes of ``simulate(question).record()``.
+
+    Raises as ``simulate`` does.
+    """
+    return packed_record(question, stop=stop).record
+
+
+def packed_record(question: Question, *, stop: Stop | None = None) -> Packed:
+    """Run one question and return its record with its counters.
 
     Written from the engine's struct without the objects between: a sweep does this for every run.
     Raises as ``simulate`` does.
@@ -362,11 +377,12 @@ def record(question: Question, *, stop: Stop | None = None) -> bytes:
     with _created(question) as simulator:
         result = _run(simulator, stop)
     counters = array("Q", bytes(ffi.buffer(ffi.addressof(result, "counters"))))
+    ordered = array("Q", [counters[at] for at in _COUNTERS_SORTED])
     histograms = ",".join(
         f'"{name}":{{{_buckets(result.histogram[index])}}}' for name, index in _HISTOGRAMS_SORTED)
-    return (_RECORD % (*(counters[at] for at in _COUNTERS_SORTED), histograms,
-                       text(lib.csim_verdict_name(result.verdict)), result.verdict_at_cycles,
-                       result.verdict_hart, result.verdict_va)).encode()
+    written = _RECORD % (*ordered, histograms, text(lib.csim_verdict_name(result.verdict)),
+                         result.verdict_at_cycles, result.verdict_hart, result.verdict_va)
+    return Packed(written.encode(), ordered.tobytes())
 
 
 def _buckets(histogram: Any) -> str:
@@ -488,6 +504,8 @@ _HISTOGRAMS_SORTED: Final = sorted(HISTOGRAMS.items())
 _OFFSETS: Final = {name: field.offset // 8
                    for name, field in ffi.typeof("struct csim_counters").fields}
 _COUNTERS_SORTED: Final = [_OFFSETS[name] for name in sorted(_OFFSETS)]
+RECORD_NAMES: Final = ",".join(sorted(_OFFSETS))
+"""The counters of a record in its order."""
 _RECORD: Final = (
     '{"counters":{' + ",".join(f'"{name}":%d' for name in sorted(_OFFSETS)) + '},"histograms":{%s},'
     '"verdict":"%s","verdict_at_cycles":%d,"verdict_hart":%d,"verdict_va":%d}')

@@ -22,7 +22,6 @@ from pysim import counters, engine
 from pysim.engine import Result
 from pysim.errors import EngineError, InputError
 from sweeps.axes import check_path
-from sweeps.executors.shard import simulate
 from sweeps.store import FIELDS, Store, StoreError, packed, verdict_of
 from sweeps.tables import Column, Table
 
@@ -471,7 +470,7 @@ def _again(store: Store, count: int) -> Iterator[str]:
             question = lower(scenario(said))
             if question.key != key:
                 yield f"{key[:16]}: its scenario asks another question today"
-            elif simulate(question) != store.record(key):
+            elif engine.record(question) != store.record(key):
                 yield f"{key[:16]}: the engine answers other bytes now"
             else:
                 yield ""

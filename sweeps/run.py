@@ -316,7 +316,7 @@ def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]]
         else:
             store.put(key, row.record, Provenance(
                 versions=versions(), host=batch.host, wall_s=row.wall_s, cpu_s=row.cpu_s,
-                peak_kib=row.peak_kib, command=command()), scenario, replicate)
+                peak_kib=row.peak_kib, command=command()), scenario, replicate, row.counters)
             if key in twins:
                 store.label((key, *planned.place(at)) for at in twins[key])
         if watch is not None:

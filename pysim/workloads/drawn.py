@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from pysim import engine
@@ -64,6 +65,7 @@ RATES: Final = (
     "percpu_populates_per_s", "ioremaps_per_s", "huge_maps_per_s", "fixmap_fences_per_s",
 )
 """The rates that make items here: fields of a workload."""
+_rates: Final = attrgetter(*RATES)
 
 _ITEM: Final = struct.Struct("<QQQQIIIHBB")  # csim.h, struct csim_item
 _PURGE_PAGES: Final = 1 << 20
@@ -72,7 +74,7 @@ _QUANTILES: Final = 1024
 
 def wanted(workload: Workload) -> bool:
     """Whether a workload has any of these events."""
-    return any(getattr(workload, rate) for rate in RATES)
+    return any(_rates(workload))
 
 
 # ---- chance -------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pysim.scenario import build
-from sweeps.store import PAGE_BYTES, Failure, Provenance, Store, StoreError
+from pysim import engine
+from pysim.scenario import build, lower
+from sweeps.store import PAGE_BYTES, Failure, Provenance, Store, StoreError, packed
 
 WHO = Provenance(versions="{}", host="here", wall_s=0.1, cpu_s=0.1)
 
@@ -217,3 +218,17 @@ def test_a_read_only_store_is_one_line(tmp_path: Path) -> None:
     assert child.returncode == 1
     assert child.stderr == (f"StoreError: {tmp_path}/a.db: cannot be written: "
                             "Read-only file system\n")
+
+
+def test_counters_given_with_a_record_are_those_read_from_it(tmp_path: Path) -> None:
+    """Whoever has them at hand packs them as the store would."""
+    question = lower(ONE.model_copy(update={"policy": "mark-7.2"}))
+    given = engine.packed_record(question)
+    assert given.record == engine.record(question) == engine.simulate(question).record()
+    assert packed(given.record) == (engine.RECORD_NAMES, given.counters)
+    for path, counters in ((tmp_path / "a.db", given.counters), (tmp_path / "b.db", b"")):
+        with Store(path, write=True) as store:
+            store.put(question.key, given.record, WHO, ONE, 0, counters)
+    rows = [list(sqlite3.connect(path).execute("SELECT * FROM numbers JOIN shapes"))
+            for path in (tmp_path / "a.db", tmp_path / "b.db")]
+    assert rows[0] == rows[1]
