@@ -42,8 +42,8 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -52,7 +52,7 @@ from pydantic import Field, ValidationError, field_validator
 from pysim.errors import FencelabError, InputError
 from sweeps import axes, lines
 from sweeps.axes import NOT_ASKED, Condition, Group, Label, Sample, Strict
-from sweeps.points import Cells, Point, Points, SweepError
+from sweeps.points import SAMPLE, Cells, Point, Points, SweepError
 
 __all__ = ["CONFIGS", "NOT_ASKED", "Point", "Points", "Sweep", "SweepError", "expand", "load"]
 
@@ -272,10 +272,34 @@ def parse(text: str, where: str, *, folder: Path | None = None,
                                       **table})
     except ValidationError as error:
         complaints += [_relocated(places, one) for one in axes.complaints(error, table, Sweep)]
-        raise SweepError(complaints) from None
+        rest = _without(table, [one["loc"] for one in error.errors()])
+        raise SweepError([*complaints, *_further(where, places, rest)]) from None
     if complaints:
-        raise SweepError(complaints)
+        raise SweepError([*complaints, *_further(where, places, table)])
     return sweep
+
+
+def _without(table: Mapping[str, Any], places: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    """Return a table without the keys at these places, or those inside them."""
+    rest = dict(table)
+    for first, *inside in places:
+        whole = rest.get(first)
+        if inside and isinstance(whole, Mapping) and inside[0] in whole:
+            rest[first] = {key: value for key, value in whole.items() if key != inside[0]}
+        else:
+            rest.pop(first, None)
+    return rest
+
+
+def _further(where: str, places: Places, rest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what else is wrong with a file that is refused already, ``rest`` being left of it."""
+    try:
+        expand(Sweep.model_validate({"where": where, "question": "-", "places": places, **rest}))
+    except SweepError as error:
+        return error.complaints if "axes" in rest or "zip" in rest or "sample" in rest else ()
+    except (InputError, ValidationError):   # about all of it, which is not what was meant
+        pass
+    return ()
 
 
 def _opening_comment(text: str) -> str:
@@ -391,18 +415,52 @@ def expand(sweep: Sweep, seeds: int | None = None) -> Points:
     known = {name: _labels(groups, name) for name in names}
     filters = list(_filters(sweep, groups, known, errors))
     errors += list(_report_complaints(sweep, known))
+    def told(error: InputError, suspects: Sequence[str]) -> str:
+        return _relocated(places, error, suspects)
+
     if errors:
-        raise SweepError([_relocated(places, error) for error in errors])
+        raise SweepError([*(_relocated(places, error) for error in errors),
+                          *_wrong_values(sweep, groups, told)])
     replicates = seeds or sweep.seeds
     count = axes.product(groups) * replicates
     if count > POINTS_MAX:
         raise InputError(places.at("axes"), "axes", f"{count} points are more than {POINTS_MAX}")
-    cells = Cells(groups, sweep.base, filters,
-                  lambda error, suspects: _relocated(places, error, suspects))
+    cells = Cells(groups, sweep.base, filters, told)
     cells.validate()
     if not len(cells):
         raise InputError(places.where, "", "no point is left by `exclude` and `require`")
     return Points(cells, [replicates] * len(cells) if _varies(sweep) else replicates)
+
+
+def _wrong_values(sweep: Sweep, groups: Sequence[Group],
+                  told: Callable[[InputError, Sequence[str]], str]) -> tuple[str, ...]:
+    """Return what is wrong with the values of the axes that are axes, beside what else is wrong.
+
+    A field whose axis is none stands at a value that is always possible; where a name is none, so
+    does every field that is not given: it may be the one that was meant.
+    """
+    names = axes.names_of(groups)
+    if len(set(names)) < len(names) or axes.product(groups) > POINTS_MAX:
+        return ()
+    failed = {*sweep.axes, *(name for group in sweep.zip for name in group),
+              *(sweep.sample.axes if sweep.sample else ())} - set(names)
+    stray = not all(map(_is_field, (*failed, *sweep.base)))
+    base = {name: value for name, value in SAMPLE.items()
+            if name in failed or (stray and name not in names)}
+    base |= {path: value for path, value in sweep.base.items() if _is_field(path)}
+    try:
+        Cells([replace(group, when=None) for group in groups], base, (), told).validate()
+    except SweepError as error:
+        return error.complaints
+    return ()
+
+
+def _is_field(path: str) -> bool:
+    try:
+        axes.check_path(path)
+    except InputError:
+        return False
+    return True
 
 
 def _varies(sweep: Sweep) -> bool:

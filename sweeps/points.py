@@ -25,7 +25,7 @@ from sweeps.axes import INSIDE, NOT_ASKED, Condition, Group, Label, names_of, pr
 
 PARTS_KEPT: Final = 4096
 """Machines, workloads and cells kept ready; more are built again when they come back."""
-_SAMPLE: Final = {"policy": "none", "machine": "rocket", "workload": "idle", "harts": 1}
+SAMPLE: Final = {"policy": "none", "machine": "rocket", "workload": "idle", "harts": 1}
 """Any scenario, to try one machine or workload with."""
 _ALONE: Final = (*INSIDE, "root_seed", "livelock_retries")
 """Fields of a scenario that are judged by themselves; the rest is judged together."""
@@ -179,7 +179,7 @@ class Cells:
             return InputError("", key, "is not given") if key in INSIDE \
                 else Scenario.model_fields[key].default
         try:
-            return getattr(scenarios.build(_SAMPLE | {key: values[key]}, ""), key)
+            return getattr(scenarios.build(SAMPLE | {key: values[key]}, ""), key)
         except InputError as error:
             return error
 
@@ -187,7 +187,7 @@ class Cells:
         values = self._values("", rows)
         values.setdefault("harts", harts)
         try:
-            return scenarios.build(_SAMPLE | {"policy": None} | values, "")
+            return scenarios.build(SAMPLE | {"policy": None} | values, "")
         except InputError:
             if "policy" not in values:
                 raise InputError("", "policy", "is not given") from None

@@ -148,7 +148,8 @@ def test_every_complaint_about_a_sweep_is_a_line(tmp_path: Path) -> None:
     assert child.returncode == 2
     assert child.stderr == ("bad.toml:3: seed: unknown key; valid: include, parts, seeds, until, "
                             "goal, halving, base, axes, zip, sample, exclude, require, report; "
-                            "did you mean 'seeds'?\n")
+                            "did you mean 'seeds'?\n"
+                            "bad.toml:10: report.lead.hart: no such axis; did you mean 'harts'?\n")
     (tmp_path / "bad.toml").write_text(
         SWEEP.replace("harts = 2 }", "hart = 2 }").replace("policy =", "polcy ="))
     child = fencelab("sweep", "bad.toml", cwd=tmp_path)

@@ -416,3 +416,48 @@ def test_points_are_made_when_asked_for() -> None:
 def test_a_bad_search_is_refused(line: str, message: str) -> None:
     (said,) = told(GOOD.replace("seeds = 2", line))
     assert said.startswith(message)
+
+
+EVERYTHING_WRONG = """
+# What is wrong?
+seeds = 0
+[base]
+nr_cpu = 4
+root_seed = -1
+[axes]
+policy = ["mark-7", "none"]
+machine = ["sg2024", { inherit = "u74", l2_hit_cycle = 3 }]
+harts = { from = 1, to = 64, step = 4 }
+workload = ["mixt"]
+[[exclude]]
+polcy = "none"
+[report]
+row = "policy"
+cells = "overhed"
+"""
+
+
+def test_all_that_is_wrong_is_said_at_once_whatever_kind_it_is() -> None:
+    """Keys, values, axes, conditions and the report: nothing hides behind anything else."""
+    with pytest.raises(SweepError) as raised:
+        grid.parse(EVERYTHING_WRONG, "q.toml")
+    said = {line.partition(": ")[0]: line for line in raised.value.complaints}
+    assert sorted(int(place.removeprefix("q.toml:")) for place in said) == [
+        3, 5, 6, 8, 9, 10, 11, 13, 15, 16]
+    assert len(raised.value.complaints) == 11   # two machines stand on one line
+    for line, near in ((5, "nr_cpus"), (8, "mark-7.2"), (9, "l2_hit_cycles"), (10, "steps"),
+                       (11, "mixed"), (13, "policy"), (15, "rows"), (16, "overhead")):
+        assert said[f"q.toml:{line}"].endswith(f"did you mean {near!r}?")
+
+
+def test_a_wrong_axis_is_the_only_complaint_where_the_rest_is_right() -> None:
+    """A field whose axis is refused does not count as missing."""
+    for name, values in (("machine", "{ from = 1 }"), ("policy", "{ values = 3 }"),
+                         ("workload", "{ step = 1 }")):
+        given = {"machine": '["sg2042"]', "policy": '["none"]', "workload": '["mixed"]'}
+        given[name] = values
+        text = "# What?\n[axes]\n" + "".join(f"{k} = {v}\n" for k, v in given.items())
+        with pytest.raises(SweepError) as raised:
+            grid.expand(grid.parse(text, "q.toml"))
+        assert {line.partition(": ")[2].partition(": ")[0].split(".")[1]
+                for line in raised.value.complaints} == {name}
