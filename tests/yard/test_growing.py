@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 from nodes import environment
 
+from pysim import engine
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None,
                        reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
 ]
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+PACKAGE = Path(engine.__file__).resolve().parents[1]
 
 
 def alone(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +39,7 @@ def alone(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProce
          f"mkdir -p /tmp/ray && mount -t tmpfs none /tmp/ray && ip link set lo up && "
          f"exec {sys.executable} script.py \"$@\"", "sh", *arguments],
         cwd=folder, text=True, capture_output=True, check=False,
-        env={**environment(), "PATH": path, "PYTHONPATH": str(ROOT)})
+        env={**environment(), "PATH": path, "PYTHONPATH": str(PACKAGE)})
     if "unshare:" in done.stderr or "mount:" in done.stderr or "ip: not found" in done.stderr:
         pytest.skip(f"NO NAMESPACES HERE: Ray's cluster tools are not tested: {done.stderr}")
     return done
