@@ -332,6 +332,7 @@ class _Folder:
         default_factory=dict)
     asked: dict[tuple[int, str, int, int], tuple[Trace, Result]] = field(default_factory=dict)
     windows: dict[Path, list[Window]] = field(default_factory=dict)
+    fenced: dict[tuple[int, str], Mapping[str, int]] = field(default_factory=dict)
 
     @cached_property
     def base(self) -> dict[tuple[str, str, str, str, int, str, str], Counted]:
@@ -640,12 +641,16 @@ class _Folder:
         return unread
 
     def predict(self, window: Window, name: FileName, policy: str) -> Mapping[str, int]:
-        """Predict a window of a log under a kernel, its own or another."""
-        found = modelled(policy)
-        assert found is not None
-        machine = qemu(svvptc=found[1], via=name.via)
-        return validate_logs.predict(window, name.harts, name.via, lambda trace: _predicted(
-            self.run(trace, found[0], machine, name.harts)))
+        """Predict a window of a log under a kernel, its own or another; once."""
+        same = (id(window), policy)         # windows here are kept
+        if same not in self.fenced:
+            found = modelled(policy)
+            assert found is not None
+            ours, machine = found[0], qemu(svvptc=found[1], via=name.via)
+            self.fenced[same] = validate_logs.predict(
+                window, name.harts, name.via,
+                lambda trace: _predicted(self.run(trace, ours, machine, name.harts)))
+        return self.fenced[same]
 
     def log(self, path: Path) -> Iterable[Row]:
         """Compare the windows of an event log, whose events and fences are known one by one."""
