@@ -513,7 +513,8 @@ def test_a_log_of_svvptc_fences_no_fault_and_its_flags_by_asid(tmp_path: Path) -
     fault = "pagefault cause=15 from=U stval="
     lines = ["copy_process a0=0", "__switch_to a0=1 a1=2", "switch_mm a0=0 a1=1000 a2=0", "MARK 1",
              "MARK 12", f"{fault}5000", f"{fault}6000", f"{fault}7000",
-             "ptep_set_access_flags a0=1 a1=7000", "__flush_tlb_range a0=1000 a2=7000", "sfence:S addr=7000 asid=2"]
+             "ptep_set_access_flags a0=1 a1=7000", "__flush_tlb_range a0=1000 a2=7000",
+             "sfence:S addr=7000 asid=2"]
     text = [f"{n} 0 {1 + n / 1e5:.6f} {line}" for n, line in enumerate(lines)]
     more = ["1 switch_mm a0=0 a1=1000 a2=2", "1 ptep_set_access_flags a0=1",
             "1 __flush_tlb_range a0=1000 a2=8000",
