@@ -878,7 +878,8 @@ void tlb_batch_save(struct tlb_batch *batch)
     memcpy(batch->tags, array->tags, slots * sizeof array->tags[0]);
     if (!batch->ordered)
         memcpy(batch->stamps, array->order.stamps, slots * sizeof array->order.stamps[0]);
-    memcpy(batch->trees, array->order.trees, array->sets * sizeof array->order.trees[0]);
+    if (array->policy->trees)
+        memcpy(batch->trees, array->order.trees, array->sets * sizeof array->order.trees[0]);
     if (array->sector_shift != 0)
         memcpy(batch->held, array->held, slots * sizeof array->held[0]);
     batch->draws = array->order.draws;
@@ -895,7 +896,8 @@ void tlb_batch_restore(struct tlb_batch *batch)
     memcpy(array->tags, batch->tags, slots * sizeof array->tags[0]);
     if (!batch->was_ordered)
         memcpy(array->order.stamps, batch->stamps, slots * sizeof array->order.stamps[0]);
-    memcpy(array->order.trees, batch->trees, array->sets * sizeof array->order.trees[0]);
+    if (array->policy->trees)
+        memcpy(array->order.trees, batch->trees, array->sets * sizeof array->order.trees[0]);
     if (array->sector_shift != 0)
         memcpy(array->held, batch->held, slots * sizeof array->held[0]);
     memset(array->full, 0, array->sets * sizeof array->full[0]);
