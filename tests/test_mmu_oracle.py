@@ -222,6 +222,7 @@ def program(levels, seed, length):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(max(300, EXAMPLES))          # 10,000 take a quarter of an hour
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(machine=machines(), seed=st.integers(0, 2**64 - 1), hart=st.integers(0, 9))
 def test_random_programs_on_random_machines_match_the_oracle(machine, seed, hart):
