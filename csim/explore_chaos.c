@@ -3,8 +3,8 @@
  * One hart and one page stay exact. The rest of the system reaches them only through this hart's
  * bit of a mark, through traps and task switches it takes for other reasons, and through fences it
  * is asked for; each may happen at any moment, so what is verified holds whatever the rest is. What
- * is refuted may need something that no rest would do, and is confirmed by a bounded scenario or not
- * at all.
+ * is refuted may need something that no rest would do, and is confirmed by a bounded scenario or
+ * not at all.
  */
 #include "explore_chaos.h"
 

@@ -95,7 +95,8 @@ static const char *check_operands(const struct csim_program *program, const stru
             return "no such mark";
         if (op->kind == CSIM_OP_CLEAR_MARK && op->c != 32 && op->c != 64)
             return "a clear is 32 or 64 bits wide";
-        return NULL;
+        return (op->kind == CSIM_OP_MARK ? op->b : op->d) <= CSIM_WHO_RUNNING ? NULL
+                                                                              : "unknown targets";
     case CSIM_OP_FENCE:
         if (op->c > 1)
             return "Svinval is 0 or 1";
@@ -180,5 +181,27 @@ enum csim_status csim_check_program(const struct csim_program *program, const st
         if (status != CSIM_OK)
             return status;
     }
+    return CSIM_OK;
+}
+
+static const char *clock_refuses(const struct csim_op *op)
+{
+    if (op->kind == CSIM_OP_MARK && op->b != CSIM_WHO_ALL && op->b != CSIM_WHO_OWN &&
+        op->b != CSIM_WHO_FIRST_N)
+        return "the clock marks all harts, the first n or the own one; check takes the others";
+    if (op->kind == CSIM_OP_CLEAR_MARK && op->d != CSIM_WHO_OWN)
+        return "the clock clears the own bit of a mark; check takes the others";
+    return NULL;
+}
+
+enum csim_status policy_check_clock(const struct csim_program *program, const struct csim_op *ops,
+                                    struct csim_error *error)
+{
+    for (uint32_t handler = 0; handler < CSIM_HANDLERS; handler++)
+        for (uint32_t i = 0; i < program->handler_nr[handler]; i++) {
+            const char *wrong = clock_refuses(&ops[program->handler_at[handler] + i]);
+            if (wrong != NULL)
+                return refuse(error, handler, (int)i, wrong);
+        }
     return CSIM_OK;
 }

@@ -14,4 +14,9 @@ static inline const struct csim_op *policy_handler(const struct csim_program *pr
     return program->handler_nr[handler] == 0 ? 0 : ops + program->handler_at[handler];
 }
 
+/* Whether the clock can run ops that csim_check_program has passed: it stores marks in whole words,
+ * for all harts, the first n or the own one, and clears the own bit. The explorer does all. */
+enum csim_status policy_check_clock(const struct csim_program *program, const struct csim_op *ops,
+                                    struct csim_error *error);
+
 #endif

@@ -17,6 +17,7 @@
 #include "draw.h"
 #include "hart.h"
 #include "params.h"
+#include "policy.h"
 #include "rng.h"
 #include "shootdown.h"
 #include "tables.h"
@@ -270,6 +271,8 @@ enum csim_status csim_create(const struct csim_params *params, const struct csim
     enum csim_status status = params_check(params, error);
     if (status == CSIM_OK)
         status = csim_check_program(program, ops, error);
+    if (status == CSIM_OK)
+        status = policy_check_clock(program, ops, error);
     if (status == CSIM_OK)
         status = create_work(out, &in, error);
     if (status == CSIM_OK)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pysim import counters, engine, machines, policies, scenario, workloads
+from pysim import counters, engine, machines, ops, policies, scenario, workloads
 from pysim.errors import EngineError, StoppedError
+from pysim.policies import linux
 
 
 def _question(**values: Any) -> engine.Question:
@@ -30,6 +31,29 @@ def test_ops_the_header_counts_must_be_there() -> None:
     question = _question()
     with pytest.raises(EngineError, match="csim_op"):
         engine.simulate(dataclasses.replace(question, ops=question.ops[:-32]))
+
+
+@pytest.mark.parametrize(("step", "reason"), [
+    (ops.mark("new", "others"), "the clock marks all harts"),
+    (ops.mark("new", "mm_mask"), "the clock marks all harts"),
+    (ops.clear_mark("new", who="all"), "the clock clears the own bit"),
+])
+def test_a_mark_that_the_clock_cannot_store_is_refused_and_not_another_one_run(
+    step: ops.Step, reason: str
+) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Others(linux.Mark72):
+        marks: tuple[ops.Mark, ...] = (ops.Mark("new"),)
+
+        def early_trap(self) -> ops.Handler:
+            return []
+
+        def map_kernel(self) -> ops.Handler:
+            return [ops.store_ptes(valid=True), step]
+
+    program = ops.lower(Others())
+    with pytest.raises(EngineError, match=rf"map_kernel\[1\]: {reason}"):
+        engine.simulate(dataclasses.replace(_question(), header=program.header, ops=program.ops))
 
 
 def test_a_stop_flag_ends_a_run() -> None:

@@ -33,7 +33,7 @@ def names() -> list[str]:
     return [policy.name for policy in POLICIES]
 
 
-def find(name: str, *, where: str = "policy") -> Policy:
+def find(name: str, *, where: str = "options") -> Policy:
     """Return the policy of that name.
 
     Raises InputError, with the nearest valid name, when there is none.

@@ -30,7 +30,7 @@ def _split(name: str) -> tuple[Path, str]:
     return Path(f"{file}.py"), wanted
 
 
-def load(name: str, *, where: str = "policy") -> Policy:
+def load(name: str, *, where: str = "options") -> Policy:
     """Return a policy by its name, or one of a Python file: ``FILE.py`` or ``FILE.py:NAME``.
 
     NAME is an object as ``pysim.policies`` writes them, or a class that makes one without
