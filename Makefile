@@ -94,6 +94,7 @@ tables: build
 
 # The quickstart's tables, and the first of them in the README: 1,440 runs.
 quickstart: build
+	mkdir -p build
 	$(PYTHON) -m sweeps.cli sweep quickstart --store build/quickstart.db --format github \
 		> docs/tables/quickstart.md
 	$(PYTHON) -m sweeps.reference_tables readme README.md docs/tables/quickstart.md
@@ -101,6 +102,7 @@ quickstart: build
 # The tables of the other questions that come with fencelab: about 3,500 runs, some minutes.
 SWEEPS = hart-scaling negative-caching svvptc tlb-policy interconnect kernel-eras sensitivity
 sweeps: build
+	mkdir -p build
 	for name in $(SWEEPS); do \
 		$(PYTHON) -m sweeps.cli sweep $$name --store build/sweeps.db --format github \
 			> docs/tables/sweep-$$name.md || exit 1; \
