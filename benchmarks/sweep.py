@@ -1,8 +1,8 @@
 """What a sweep costs beside its runs: executors and alternatives over the same work, in one go.
 
-``python -m benchmarks.sweep [--ms 1,10] [--seconds 4] [--ray] [--plan 1000000]``. The work is a
-real run whose length is chosen so that the engine's C call takes about so many milliseconds, asked
-for many replicates. Printed for each way of running it:
+``python -m benchmarks.sweep [--ms 1,10] [--seconds 4] [--ray] [--tune] [--plan 1000000]``. The work
+is a real run whose length is chosen so that the engine's C call takes about so many milliseconds,
+asked for many replicates. Printed for each way of running it:
 
 * wall efficiency: processor time inside the engine's call / cores / wall time, after start-up;
 * CPU efficiency: the same processor time / all that this process and its children used meanwhile,
@@ -10,7 +10,8 @@ for many replicates. Printed for each way of running it:
 * the driver's processor time per run, its peak memory, and the time to the first result.
 
 Alternatives: a bare fork pool (`multiprocessing.Pool`, shards of 50 ms, nothing stored, no crash
-survived), and Ray with one task per run. Left out: Ray Tune, which starts a trial in seconds.
+survived), Ray with one task per run, and Ray Tune (`pip install 'ray[tune]'`) with one trial per
+run in actors that are used again, the best it can do; its wall time begins when Ray is up.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def told(name: str, milliseconds: float, count: int, cpu: float, wall: float, al
             "CPU efficiency": round(cpu / all_cpu, 3) if all_cpu > 0 else None,
             "driver us/run": round(driver / count * 1e6),
             "driver MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "first s": round(first, 2), "whole s": round(whole, 2)}
+            "first s": round(first, 2), "whole s": round(whole, 2),
+            "runs/s": round(count / whole, 1)}
 
 
 def _pooled(question: engine.Question) -> tuple[bytes, float]:
@@ -198,6 +200,54 @@ def one_task_each(milliseconds: float, seconds: float) -> dict[str, Any]:
                 whole=wall)
 
 
+def tuned(milliseconds: float, seconds: float) -> dict[str, Any]:
+    """Run the same as trials of Ray Tune, one per core at a time; at most 100 of them."""
+    from sweeps.executors import ray as executor
+
+    ray = executor._import()
+    try:
+        from ray import tune
+    except ImportError as error:
+        sys.exit(f"sweep: Ray Tune is not installed ({error}): pip install 'ray[tune]'")
+
+    class Trial(tune.Trainable):
+        """Asks one question and is done."""
+
+        def setup(self, config: dict[str, Any], questions: list[engine.Question]) -> None:
+            self.asked = questions
+            self.number = config["number"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.number = new_config["number"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"taken": _pooled(self.asked[self.number])[1], "done": True}
+
+    one, lower = scenario(milliseconds), Lowering()
+    count = min(100, runs(milliseconds, seconds))
+    asked = [lower(each) for each in replicates(one, count)]
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False,
+             logging_level="ERROR", runtime_env={"env_vars": {"PYTHONPATH": path}})
+    with tempfile.TemporaryDirectory(prefix="fencelab-") as folder:
+        tuner = tune.Tuner(
+            tune.with_parameters(Trial, questions=asked),
+            param_space={"number": tune.grid_search(list(range(count)))},
+            tune_config=tune.TuneConfig(reuse_actors=True),   # each takes a core
+            run_config=tune.RunConfig(
+                verbose=0, storage_path=folder,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)))
+        began, mine, all_used = time.perf_counter(), time.process_time(), used()
+        found = tuner.fit()
+        wall, driver, all_used = (time.perf_counter() - began, time.process_time() - mine,
+                                  used() - all_used)
+        cpu = sum(one.metrics["taken"] for one in found)
+    ray.shutdown()
+    return told("Ray Tune", milliseconds, count, cpu, wall, all_used, driver, first=0.0, whole=wall)
+
+
 PLAN = """# How long does it take to plan?
 seeds = 5
 [base]
@@ -229,13 +279,14 @@ def main() -> None:
     parser.add_argument("--ms", default="1,10", help="lengths of a run")
     parser.add_argument("--seconds", type=float, default=4.0, help="of work a core")
     parser.add_argument("--ray", action="store_true", help="Ray too")
+    parser.add_argument("--tune", action="store_true", help="Ray Tune too")
     parser.add_argument("--plan", type=int, default=0, help="plan so many points")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         way, milliseconds = given.one.rsplit(":", 1)
-        measure = {"bare fork pool": pooled, "ray, a task each": one_task_each}.get(
-            way, lambda ms, seconds: swept(way, ms, seconds))
+        measure = {"bare fork pool": pooled, "ray, a task each": one_task_each,
+                   "Ray Tune": tuned}.get(way, lambda ms, seconds: swept(way, ms, seconds))
         print(json.dumps(measure(float(milliseconds), given.seconds)))
         return
     if given.plan:
@@ -245,6 +296,7 @@ def main() -> None:
 
     ways = ["bare fork pool", "processes", "threads"]
     ways += ["ray", "ray, a task each"] if given.ray else []
+    ways += ["Ray Tune"] if given.tune else []
     rows = []
     for milliseconds in given.ms.split(","):
         for way in ways:

@@ -140,7 +140,9 @@ def notes(found: Curve) -> Sequence[str]:
         reach = found.reach(share)
         if reach is not None:
             after = next(p.footprint_bytes for p in found.points if p.footprint_bytes > reach)
-            lines.append(f"{what} begin: {size_text(reach)} -> {size_text(after)}")
+            where = f"{size_text(reach)} -> {size_text(after)}" if reach else \
+                f"below {size_text(after)}"
+            lines.append(f"{what} begin: {where}")
     measured = sum(point.measured_ns is not None for point in found.points)
     if measured:
         lines.append(f"within {TOLERANCE * 100} % or {float(TOLERANCE_NS)} ns of the measured "

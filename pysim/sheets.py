@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pysim import machines, workloads
+from pysim import engine, machines, workloads
 from pysim.machines import Machine
 from pysim.workloads import Workload
 
@@ -33,12 +33,17 @@ def machines_overview(*, form: str = "simple", of: Iterable[Machine] | None = No
         for m in chosen), form)
 
 
+def levels_text(levels: Sequence[object]) -> str:
+    """Return the page sizes that an array holds as a machine's file writes them: ``0 napot``."""
+    return " ".join("napot" if level == engine.NAPOT else str(level) for level in levels)
+
+
 def _shown(value: object) -> str:
     if value is None:
         return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " ".join(str(part) for part in value) if isinstance(value, tuple | list) else str(value)
+    return levels_text(value) if isinstance(value, tuple | list) else str(value)
 
 
 def _machine_rows(machine: Machine) -> Iterable[tuple[str, str, str, str]]:

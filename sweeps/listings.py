@@ -171,10 +171,12 @@ def workload(name: str, form: str) -> str:
 
 def _plain(value: object) -> str | int | float | None:
     """Return a value as CSV and JSON hold it."""
+    from pysim.sheets import levels_text
+
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, tuple | list):
-        return " ".join(map(str, value))
+        return levels_text(value)
     return str(value)
 
 

@@ -266,3 +266,9 @@ def test_a_picture_nobody_can_draw_is_refused_before_anything_runs(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"fencelab\[plot\]"):
         footprint_plot.check(str(tmp_path / "curve.png"))
+
+
+def test_a_knee_before_the_first_footprint_is_told_as_below_it() -> None:
+    found = footprint.curve(machines.load("c906"), footprints=(64 * KIB, 128 * KIB), reads=2000)
+    assert found.reach("l1_misses") == 0
+    assert "first-level misses begin: below 64 KiB" in footprint.notes(found)

@@ -36,3 +36,8 @@ def test_a_workload_sheet_shows_every_field_it_was_given(name: str) -> None:
         line = next(x for x in sheet.splitlines() if x.split("\t")[0].strip() == field)
         assert workload.provenance(field) in line
         assert workloads.unit(field), field
+
+
+def test_a_sheet_names_napot_as_the_file_does() -> None:
+    text = 'name = "mine"\ninherit = "cva6"\nsvnapot = true\nl1d.base.levels = [0, "napot"]'
+    assert "0 napot" in sheets.machine_sheet(machines.loads(text, "mine.toml"))
