@@ -239,13 +239,12 @@ def tuned(milliseconds: float, seconds: float) -> dict[str, Any]:
             run_config=tune.RunConfig(
                 verbose=0, storage_path=folder,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)))
-        began, mine, all_used = time.perf_counter(), time.process_time(), used()
+        began, mine = time.perf_counter(), time.process_time()
         found = tuner.fit()
-        wall, driver, all_used = (time.perf_counter() - began, time.process_time() - mine,
-                                  used() - all_used)
+        wall, driver = time.perf_counter() - began, time.process_time() - mine
         cpu = sum(one.metrics["taken"] for one in found)
-    ray.shutdown()
-    return told("Ray Tune", milliseconds, count, cpu, wall, all_used, driver, first=0.0, whole=wall)
+    ray.shutdown()                          # its actors have ended, and their time with them
+    return told("Ray Tune", milliseconds, count, cpu, wall, 0.0, driver, first=0.0, whole=wall)
 
 
 PLAN = """# How long does it take to plan?
