@@ -148,6 +148,8 @@ def _kernel_parameters(policy: str, data: Path) -> Iterator[Parameter]:
                     source=f"{source}: recordings, event logs and the rows' own event counts")
     yield Parameter(name="user work", value="faults, flushes, switches of address space",
                     role="input", source=f"{source}: event logs and the rows' own event counts")
+    yield Parameter(name="faults on cached invalid PTEs", value="pf_S_k", role="input",
+                    source=f"{source}: the row's own; predicted is that the check answers each")
     yield Parameter(name="fences without a cause", value="harts that come up, text that is patched",
                     role="input", source=f"{source}: event logs; the same under every policy")
     yield Parameter(name="NR_CPUS", value=str(kernels.NR_CPUS), role="input", source=KERNEL_SOURCE)

@@ -482,7 +482,7 @@ class _Folder:
         if not row.negative:
             yield self.row(row, "pf_S_k", row["pf_S_k"], predicted["traps_kernel_fault"])
         elif policy.startswith("mark") and not machine.svvptc:  # the check fences: no fault is left
-            yield self.row(row, "nv_hit", row["nv_hit"], row["pf_S_k"])
+            yield self.row(row, "nv_hit of pf_S_k", row["nv_hit"], row["pf_S_k"])
 
     @staticmethod
     def under(row: Counted) -> tuple[str, Machine]:

@@ -280,8 +280,8 @@ def test_a_kernel_that_flushes_whole_has_no_ranges_to_count(tmp_path: Path) -> N
 
 def test_faults_of_cached_invalid_entries_find_the_mark(tmp_path: Path) -> None:
     row = ROW | {"negative_mode": "neg8", "pf_S_k": 5, "nv_hit": 5}
-    assert outcome(judged(tmp_path, row), "nv_hit") == (5, 5, "equal")
-    assert outcome(judged(tmp_path, row | {"nv_hit": 4}), "nv_hit")[2] == "differs"
+    assert outcome(judged(tmp_path, row), "nv_hit of pf_S_k") == (5, 5, "equal")
+    assert outcome(judged(tmp_path, row | {"nv_hit": 4}), "nv_hit of pf_S_k")[2] == "differs"
 
 
 def test_an_imsic_boot_does_not_tell_its_early_calls_apart(tmp_path: Path) -> None:
