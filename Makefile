@@ -14,7 +14,7 @@ SAN = build/san
 # Every CPython newer than 3.11 that answers, pyenv's too: the one abi3 wheel must import there.
 NEWER ?= python3.12 python3.13 python3.14 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3)
 
-.PHONY: all build lint warnings test quick san wheel tables quickstart sweeps goldens clean
+.PHONY: all build lint warnings test quick clusters san wheel tables quickstart sweeps goldens clean
 
 all: build lint test
 
@@ -44,6 +44,12 @@ test: build
 
 quick: build
 	$(PYTHON) -m pytest $(QUICK)
+
+# Ray on several nodes of this machine: raylets that lack the package, die, come and go. In a row, and
+# with nothing beside them: two clusters at once have starved each other.
+clusters: build
+	FENCELAB_CLUSTERS=1 $(PYTHON) -m pytest -n 0 tests/yard/test_ray.py tests/yard/test_hosts.py \
+		tests/yard/test_growing.py
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer, in a copy of the checkout so that
 # the ordinary build stays. Python itself is not instrumented, hence the preload; PYTHONMALLOC makes

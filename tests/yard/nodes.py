@@ -13,6 +13,13 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
+#: Several raylets on one machine want it for themselves; beside other tests they run out of time.
+ON_CLUSTERS = pytest.mark.skipif(
+    os.environ.get("FENCELAB_CLUSTERS") != "1",
+    reason="CLUSTERS ARE NOT TESTED: `make clusters`, or FENCELAB_CLUSTERS=1 and -n 0")
+
 
 def needed(*wanted: str) -> Iterator[metadata.Distribution]:
     """Yield the installed distributions that these need, themselves first; `ray[default]` too."""

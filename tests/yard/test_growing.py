@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from nodes import environment
+from nodes import ON_CLUSTERS, environment
 
 from pysim import engine
 
 pytestmark = [
     pytest.mark.slow,
+    ON_CLUSTERS,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None,
                        reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
 ]

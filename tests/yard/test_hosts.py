@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nodes import bare_python, environment
+from nodes import ON_CLUSTERS, bare_python, environment
 
 pytestmark = [
     pytest.mark.slow,
+    ON_CLUSTERS,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None,
                        reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
 ]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import asks
 import pytest
-from nodes import free_port, listening, nodes
+from nodes import ON_CLUSTERS, free_port, listening, nodes
 
 from pysim.errors import InputError
 from sweeps.executors.ray import Hello, Ray, disagreement
@@ -126,11 +126,13 @@ def place_of_work(address: str) -> str:
     return place
 
 
+@ON_CLUSTERS
 def test_a_cluster_that_lacks_the_package_gets_it(tmp_path: Path) -> None:
     with cluster(tmp_path) as address:
         assert re.search("py_modules_files|fencelab-ship-", place_of_work(address))
 
 
+@ON_CLUSTERS
 @pytest.mark.skipif(importlib.util.find_spec("grpc") is None,
                     reason="NO GRPC: ray://, Ray's client, is not tested (pip install grpcio)")
 def test_a_cluster_behind_rays_client_gets_the_package_too(tmp_path: Path) -> None:
@@ -235,6 +237,7 @@ print(json.dumps([[row.index, row.record.hex(), row.error] for row in rows]))
 """
 
 
+@ON_CLUSTERS
 def test_a_node_that_dies_in_the_middle_costs_nothing_and_one_that_comes_is_used(
     tmp_path: Path
 ) -> None:
