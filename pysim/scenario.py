@@ -6,11 +6,12 @@ be asked is refused with where, key and reason.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -163,17 +164,38 @@ def lower(scenario: Scenario, *, work: Replay | None = None) -> Question:
                     gates=gates)
 
 
+class _Shared(NamedTuple):
+    """What the replicates of a scenario share: parameters round the seed, program, its digests."""
+
+    before: bytes
+    after: bytes
+    header: bytes
+    ops: bytes
+    digests: bytes
+
+
+class _Work(NamedTuple):
+    """Items and gates that cross the door, and their digests."""
+
+    items: bytes
+    gates: bytes
+    digests: bytes
+
+
 class Lowering:
     """``lower`` for many scenarios: what they share is made once.
 
     The bytes are those of ``lower`` for a scenario that was built or validated: machines, workloads
     and programs are remembered by identity, seeds by workload, root seed and replicate, and the
-    parameters are put together from their structs. A cache that is full is begun again.
+    parameters are put together from their structs. A cache that is full is begun again. Drawn work,
+    each replicate's own, is kept only as long as a few others.
     """
 
     def __init__(self) -> None:
         self._made: dict[tuple[Any, ...], Any] = {}
         self._held: dict[int, object] = {}
+        self._drawn: dict[tuple[Any, ...], tuple[_Work, object, object]] = {}
+        self._last: tuple[Scenario, _Shared, _Work | None] | None = None
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Any], *held: object) -> Any:
         """Return what was made for a key; ``held`` objects are kept, for their ids are in it."""
@@ -189,14 +211,22 @@ class Lowering:
         self._held.update((id(one), one) for one in held)
         return made
 
-    def _parts(self, scenario: Scenario) -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
-        """Return the parameters but the seed, cut where it stands; other parts; their digests."""
-        machine, workload, harts = scenario.machine, scenario.workload, scenario.harts
-        drawn = scenario.seed if workload.draws_items else 0
-        key = (scenario.policy, id(machine), id(workload), harts, scenario.nr_cpus,
-               scenario.livelock_retries, drawn)
+    def _at(self, scenario: Scenario) -> tuple[Scenario, _Shared, _Work | None]:
+        """Return what a scenario's replicates share; their work too, unless each draws its own."""
+        if self._last is None or self._last[0] is not scenario:
+            workload = scenario.workload
+            work = None if workload.draws_items else self._once(
+                ("work", id(workload), id(scenario.machine), scenario.harts),
+                lambda: _work(scenario, 0), workload, scenario.machine)
+            self._last = scenario, self._shared(scenario), work
+        return self._last
 
-        def make() -> tuple[bytes, bytes, tuple[bytes, ...], bytes]:
+    def _shared(self, scenario: Scenario) -> _Shared:
+        machine, workload, harts = scenario.machine, scenario.workload, scenario.harts
+        key = (scenario.policy, id(machine), id(workload), harts, scenario.nr_cpus,
+               scenario.livelock_retries)
+
+        def make() -> _Shared:
             clock = (harts, id(machine)) if workload.trace else (0, machine.mhz)
             body = self._once((id(workload), *clock), lambda: _packed_workload(scenario),
                               workload, machine)
@@ -205,13 +235,23 @@ class Lowering:
             head = _HEAD.pack(harts, scenario.nr_cpus, scenario.livelock_retries, 0)
             params = head + body + hardware
             program = _program(scenario.policy, scenario.nr_cpus, own.stamp(scenario.policy))
-            parts = (program.header, program.ops, *workload.items(machine, harts, drawn))
-            digests = b"".join(engine.digest(part) for part in parts)
-            return params[:_SEED_AT], params[_SEED_AT + 8:], parts, digests
+            digests = engine.digest(program.header) + engine.digest(program.ops)
+            return _Shared(params[:_SEED_AT], params[_SEED_AT + 8:], program.header, program.ops,
+                           digests)
 
-        made: tuple[bytes, bytes, tuple[bytes, ...], bytes] = self._once(
-            key, make, machine, workload)
-        return made
+        shared: _Shared = self._once(key, make, machine, workload)
+        return shared
+
+    def _own_work(self, scenario: Scenario, replicate: int) -> _Work:
+        """Draw a replicate's work, or remember it: other policies are asked about the same."""
+        machine, workload = scenario.machine, scenario.workload
+        seed = workload.seed(scenario.root_seed, replicate)
+        key = (id(workload), id(machine), scenario.harts, seed)
+        if key not in self._drawn:
+            while len(self._drawn) >= _DRAWN_MAX:
+                del self._drawn[next(iter(self._drawn))]
+            self._drawn[key] = _work(scenario, seed), workload, machine
+        return self._drawn[key][0]
 
     def _seed(self, scenario: Scenario, replicate: int) -> bytes:
         workload, root_seed = scenario.workload, scenario.root_seed
@@ -226,23 +266,31 @@ class Lowering:
 
     def keys(self, scenario: Scenario, replicates: Iterable[int]) -> list[str]:
         """Return the keys of a scenario's replicates. Raises what ``lower`` raises."""
-        before, after, _, digests = self._parts(scenario)
-        return [engine.key_of(before + self._seed(scenario, replicate) + after, digests)
+        _, shared, work = self._at(scenario)
+        return [engine.key_of(shared.before + self._seed(scenario, replicate) + shared.after,
+                              shared.digests
+                              + (work or self._own_work(scenario, replicate)).digests)
                 for replicate in replicates]
 
     def __call__(self, scenario: Scenario, replicate: int | None = None) -> Question:
         """Return a scenario's question, or another replicate's. Raises what ``lower`` raises."""
-        before, after, parts, _ = self._parts(scenario)
-        header, program, items, gates = parts
-        seed = self._seed(scenario, scenario.replicate if replicate is None else replicate)
-        return Question(params=before + seed + after, header=header, ops=program, items=items,
-                        gates=gates)
+        number = scenario.replicate if replicate is None else replicate
+        _, shared, work = self._at(scenario)
+        items, gates, _ = work or self._own_work(scenario, number)
+        return Question(params=shared.before + self._seed(scenario, number) + shared.after,
+                        header=shared.header, ops=shared.ops, items=items, gates=gates)
 
 
 _CACHE_MAX: Final = 100_000
+_DRAWN_MAX: Final = 64   # up to a megabyte each
 # struct csim_params: four numbers, the workload, the machine; without gaps, or ``lower`` differs
 _HEAD: Final = struct.Struct("<4I")
 _SEED_AT: Final = engine.offset("csim_params", "workload") + engine.offset("csim_workload", "seed")
+
+
+def _work(scenario: Scenario, seed: int) -> _Work:
+    items, gates = scenario.workload.items(scenario.machine, scenario.harts, seed)
+    return _Work(items, gates, hashlib.sha256(items).digest() + hashlib.sha256(gates).digest())
 
 
 def _packed_workload(scenario: Scenario) -> bytes:

@@ -184,6 +184,20 @@ def test_many_scenarios_are_lowered_as_one_is() -> None:
         assert lowering(built) == scenario.lower(built)
 
 
+def test_each_replicate_draws_work_of_its_own() -> None:
+    """As a sweep asks: a cell's scenario and the number of a replicate; more of them than kept."""
+    lowering = scenario.Lowering()
+    built = scenario.build({"policy": "none", "machine": "u74",
+                            "workload": {"inherit": "modload", "modules_per_s": 1000}})
+    many = range(100)
+    keys = lowering.keys(built, many)
+    for replicate in (0, 1, 99, 0):
+        alone = scenario.lower(built.model_copy(update={"replicate": replicate}))
+        assert lowering(built, replicate) == alone
+        assert keys[replicate] == alone.key
+    assert len({lowering(built, replicate).items for replicate in many}) > 90
+
+
 def test_a_workload_without_them_keeps_its_seed() -> None:
     """Seeds of workloads that were there before do not move."""
     assert "modules_per_s" not in workloads.load("fork").canonical
