@@ -11,25 +11,38 @@
  */
 #include "draw.h"
 
+#include <assert.h>
+
 __extension__ typedef unsigned __int128 u128;
 
-enum { FRACTION_BITS = 32, BLOCK_PARTS = 32 };
+/* 32 bits of ranks make 650 blocks. */
+enum { FRACTION_BITS = 32, BLOCK_PARTS = 32, BLOCKS_MAX = 700 };
 
 #define LN2_Q32 UINT64_C(2977044471)               /* ln 2 = 0.693147180559945... */
 #define TERA UINT64_C(1000000000000)
 
-uint64_t draw_log2(uint64_t x)
+/* The mantissa lies in [1, 2) and has 63 fractional bits; the logarithm gains a bit a step. */
+struct logarithm { uint64_t mantissa, log; };
+
+static struct logarithm log2_begin(uint64_t x)
 {
     uint32_t exponent = 63u - (uint32_t)__builtin_clzll(x);
-    uint64_t mantissa = x << (63u - exponent);     /* [1, 2) with 63 fractional bits */
-    uint64_t log = exponent;
-    for (int bit = 0; bit < FRACTION_BITS; bit++) {
-        u128 square = (u128)mantissa * mantissa;   /* 126 fractional bits */
-        uint64_t two = (uint64_t)(square >> 127);
-        mantissa = (uint64_t)(square >> (63 + two));
-        log = log << 1 | two;
-    }
-    return log;
+    return (struct logarithm){x << (63u - exponent), exponent};
+}
+
+static struct logarithm log2_step(struct logarithm at)
+{
+    u128 square = (u128)at.mantissa * at.mantissa;  /* 126 fractional bits, in [1, 4) */
+    uint64_t low = (uint64_t)(square >> 63), two = (uint64_t)(square >> 127);
+    return (struct logarithm){low >> two | two << 63, at.log << 1 | two};
+}
+
+uint64_t draw_log2(uint64_t x)
+{
+    struct logarithm at = log2_begin(x);
+    for (int bit = 0; bit < FRACTION_BITS; bit++)
+        at = log2_step(at);
+    return at.log;
 }
 
 /* Integer square root of a 126-bit number, bit by bit. */
@@ -54,23 +67,29 @@ static void roots_of_half(uint64_t factors[FRACTION_BITS])
     }
 }
 
-static uint64_t power(const uint64_t factors[FRACTION_BITS], uint64_t x)
+/* values[i] = 2^-exponents[i]; bit by bit over all, for one's products wait for each other. */
+static void powers_of_half(uint64_t *values, const uint64_t *exponents, uint32_t nr)
 {
-    uint64_t whole = x >> FRACTION_BITS;
-    if (whole > FRACTION_BITS)
-        return 0;
-    uint64_t value = UINT64_C(1) << 62;            /* 1 with 62 fractional bits */
+    uint64_t factors[FRACTION_BITS];
+    roots_of_half(factors);
+    for (uint32_t i = 0; i < nr; i++)
+        values[i] = UINT64_C(1) << 62;             /* 1 with 62 fractional bits */
     for (int bit = FRACTION_BITS - 1; bit >= 0; bit--)
-        if ((x >> bit & 1) != 0)
-            value = (uint64_t)((u128)value * factors[bit] >> 62);
-    return value >> (62 - FRACTION_BITS) >> whole;
+        for (uint32_t i = 0; i < nr; i++) {
+            uint64_t less = (uint64_t)((u128)values[i] * factors[bit] >> 62);
+            values[i] = (exponents[i] >> bit & 1) != 0 ? less : values[i];
+        }
+    for (uint32_t i = 0; i < nr; i++) {
+        uint64_t whole = exponents[i] >> FRACTION_BITS;
+        values[i] = whole > FRACTION_BITS ? 0 : values[i] >> (62 - FRACTION_BITS) >> whole;
+    }
 }
 
 uint64_t draw_exp2_negative(uint64_t x)
 {
-    uint64_t factors[FRACTION_BITS];
-    roots_of_half(factors);
-    return power(factors, x);
+    uint64_t value;
+    powers_of_half(&value, &x, 1);
+    return value;
 }
 
 /* -ln(u) with 32 fractional bits, u = draw / 2^64. */
@@ -92,16 +111,6 @@ uint64_t draw_interval(uint64_t draw, uint64_t per_tcycle)
     return value == 0 ? 1 : value;
 }
 
-/* Of the middle of `ranks` ranks from `rank`; rank 0 weighs 1. */
-static uint64_t weight(const uint64_t factors[FRACTION_BITS], uint32_t rank, uint32_t ranks,
-                       uint32_t zipf_permille)
-{
-    uint64_t twice = 2 * (uint64_t)rank + ranks + 1;             /* it may lie between two */
-    uint64_t log = draw_log2(twice) - (UINT64_C(1) << FRACTION_BITS);
-    u128 exponent = (u128)log * zipf_permille / 1000;
-    return power(factors, (uint64_t)exponent);
-}
-
 /* Ranks that share a weight: one each at first, then a 32nd of the rank. */
 static uint32_t block_ranks(uint32_t rank, uint32_t pages)
 {
@@ -109,25 +118,53 @@ static uint32_t block_ranks(uint32_t rank, uint32_t pages)
     return ranks < pages - rank ? ranks : pages - rank;
 }
 
+/* Weights of blocks from rank 0 on, each of its middle; rank 0 weighs 1. Return their number. */
+static uint32_t weigh(uint64_t weights[BLOCKS_MAX], uint32_t pages, uint32_t zipf_permille)
+{
+    struct logarithm logs[BLOCKS_MAX];
+    uint64_t exponents[BLOCKS_MAX] = {0};
+    uint32_t blocks = 0;
+    for (uint32_t rank = 0, ranks; rank < pages; rank += ranks) {
+        ranks = block_ranks(rank, pages);
+        assert(blocks < BLOCKS_MAX);
+        logs[blocks++] = log2_begin(2 * (uint64_t)rank + ranks + 1);   /* it may lie between two */
+    }
+    for (int bit = 0; bit < FRACTION_BITS; bit++)
+        for (uint32_t i = 0; i < blocks; i++)
+            logs[i] = log2_step(logs[i]);
+    for (uint32_t i = 0; i < blocks; i++) {
+        uint64_t log = logs[i].log - (UINT64_C(1) << FRACTION_BITS);
+        exponents[i] = (uint64_t)((u128)log * zipf_permille / 1000);
+    }
+    powers_of_half(weights, exponents, blocks);
+    return blocks;
+}
+
+/* The quotient is the same; most need no more than the fast division of 64 bits. */
+static uint32_t quotient(u128 dividend, uint64_t divisor)
+{
+    uint64_t low = (uint64_t)dividend;
+    return (uint32_t)(low == dividend ? low / divisor : dividend / divisor);
+}
+
+/* Probabilities are compared as numbers out of 2 n times the sum of all weights. */
 void draw_zipf_quantiles(uint32_t *quantiles, uint32_t n, uint32_t pages, uint32_t zipf_permille)
 {
-    uint64_t factors[FRACTION_BITS];
-    roots_of_half(factors);
+    uint64_t weights[BLOCKS_MAX];
+    uint32_t blocks = weigh(weights, pages, zipf_permille);
     u128 total = 0;
-    for (uint32_t rank = 0, ranks; rank < pages; rank += ranks) {
+    for (uint32_t rank = 0, block = 0, ranks; block < blocks; block++, rank += ranks) {
         ranks = block_ranks(rank, pages);
-        total += (u128)weight(factors, rank, ranks, zipf_permille) * ranks;
+        total += (u128)weights[block] * ranks;
     }
-    u128 below = 0;
+    u128 middle = total, below = 0;                /* of the next quantile; of ranks before these */
     uint32_t filled = 0;
-    for (uint32_t rank = 0, ranks; rank < pages; rank += ranks) {
+    for (uint32_t rank = 0, block = 0, ranks; block < blocks; block++, rank += ranks) {
         ranks = block_ranks(rank, pages);
-        uint64_t each = weight(factors, rank, ranks, zipf_permille);
+        uint64_t each = 2 * weights[block] * n;
         u128 above = below + (u128)each * ranks;
-        while (filled < n && (u128)(2 * filled + 1) * total < 2 * above * n) {
-            u128 into = (u128)(2 * filled + 1) * total - 2 * below * n;
-            quantiles[filled++] = rank + (uint32_t)(into / (2 * (u128)each * n));
-        }
+        for (; filled < n && middle < above; middle += 2 * total)
+            quantiles[filled++] = rank + (ranks == 1 ? 0 : quotient(middle - below, each));
         below = above;
     }
     while (filled < n)

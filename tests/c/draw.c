@@ -121,7 +121,7 @@ static void check_means(struct table *table)
 static const struct { const char *name; uint32_t pages, zipf_permille; } zipfs[] = {
     {"uniform over 1", 1, 0},      {"uniform over 7", 7, 0},       {"uniform over 4096", 4096, 0},
     {"0.8 over 2048", 2048, 800},  {"1.0 over 1000", 1000, 1000},  {"2.5 over 100", 100, 2500},
-    {"4.0 over 10", 10, 4000},     {"0.6 over 20000", 20000, 600},
+    {"4.0 over 10", 10, 4000},     {"0.6 over 20000", 20000, 600}, {"0.9 over 2^20", 1 << 20, 900},
 };
 
 /* Every quantile is the rank whose cumulated weight first passes it; or it lies so near the edge
@@ -148,6 +148,11 @@ static void check_zipf(struct table *table)
         }
         free(below);
     }
+    uint32_t quantiles[QUANTILES];
+    draw_zipf_quantiles(quantiles, QUANTILES, UINT32_MAX, 1000);
+    for (uint32_t q = 1; q < QUANTILES; q++)
+        table_want(table, "1.0 over 2^32 - 1", "quantiles in order",
+                   quantiles[q - 1] <= quantiles[q], true);
 }
 
 int main(void)
