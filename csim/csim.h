@@ -747,6 +747,10 @@ const char *csim_log_kind_text(uint32_t kind);
 /* Smallest value of a histogram bucket. */
 uint64_t csim_histogram_floor(uint32_t bucket);
 
+/* The first of CSIM_HISTOGRAM_BUCKETS that is not 0, and one past the last; equal if all are. */
+uint32_t csim_histogram_first(const uint64_t *buckets);
+uint32_t csim_histogram_end(const uint64_t *buckets);
+
 /* Hash of the C sources, this header and the compiler flags. */
 const char *csim_build_id(void);
 

@@ -18,3 +18,19 @@ uint64_t csim_histogram_floor(uint32_t bucket)
     uint32_t exponent = bucket / 16 + 3;
     return (UINT64_C(16) + bucket % 16) << (exponent - 4);
 }
+
+uint32_t csim_histogram_first(const uint64_t *buckets)
+{
+    uint32_t first = 0;
+    while (first < CSIM_HISTOGRAM_BUCKETS && buckets[first] == 0)
+        first++;
+    return first;
+}
+
+uint32_t csim_histogram_end(const uint64_t *buckets)
+{
+    uint32_t end = CSIM_HISTOGRAM_BUCKETS;
+    for (uint32_t first = csim_histogram_first(buckets); end > first && buckets[end - 1] == 0;)
+        end--;
+    return end;
+}

@@ -387,10 +387,8 @@ def packed_record(question: Question, *, stop: Stop | None = None) -> Packed:
 
 def _buckets(histogram: Any) -> str:
     """Return the counts that are not 0 as JSON, smallest bucket first."""
-    raw = bytes(ffi.buffer(histogram))
-    used = raw.rstrip(b"\0")
-    first = (len(raw) - len(raw.lstrip(b"\0"))) // 8
-    counts = array("Q", raw[first * 8:-(-len(used) // 8) * 8])
+    first, end = lib.csim_histogram_first(histogram), lib.csim_histogram_end(histogram)
+    counts = array("Q", ffi.buffer(histogram)[first * 8:end * 8])
     return ",".join(f'"{_FLOORS[bucket]}":{count}'
                     for bucket, count in enumerate(counts, first) if count)
 

@@ -32,9 +32,23 @@ static void check_value(struct table *table, const char *name, uint64_t value)
                    csim_histogram_floor(bucket + 1) > value, 1);
 }
 
+static void check_used(struct table *table, const char *name, uint32_t low, uint32_t high)
+{
+    uint64_t buckets[CSIM_HISTOGRAM_BUCKETS] = {0};
+    table->rows++;
+    table_want(table, name, "none is used", csim_histogram_first(buckets),
+               csim_histogram_end(buckets));
+    buckets[low] = buckets[high] = UINT64_C(1) << 63;
+    table_want(table, name, "first used", csim_histogram_first(buckets), low);
+    table_want(table, name, "past the last used", csim_histogram_end(buckets), high + 1);
+}
+
 int main(void)
 {
     struct table table = {0};
+    check_used(&table, "one bucket", 7, 7);
+    check_used(&table, "some", 100, 321);
+    check_used(&table, "the first and the last", 0, CSIM_HISTOGRAM_BUCKETS - 1);
     for (uint32_t i = 0; i < ROWS(rows); i++) {
         table.rows++;
         table_want(&table, rows[i].name, "bucket", histogram_bucket(rows[i].value), rows[i].bucket);
