@@ -35,7 +35,7 @@ from pysim.scenario import Lowering
 from sweeps.executors.shard import Batch, Executor, ExecutorError, Job, Stop, complaint
 from sweeps.points import Scenarios, SweepError
 from sweeps.progress import Bar, Watcher
-from sweeps.store import Failure, Provenance, Store, key_of_text
+from sweeps.store import Failure, Row, Store, key_of_text
 
 if TYPE_CHECKING:
     from pysim.engine import Question
@@ -305,6 +305,7 @@ def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]]
     """Put a batch into the store; return its failures."""
     refuse_another_engine(batch)
     failures = []
+    kept = []
     for row in batch.rows:
         key, (scenario, replicate) = planned.keys[row.index], planned.place(row.index)
         if row.error:
@@ -314,13 +315,15 @@ def _keep(batch: Batch, planned: Plan, store: Store, twins: dict[str, list[int]]
                                     reproducer=again))
             store.fail(failures[-1], batch.host)
         else:
-            store.put(key, row.record, Provenance(
-                versions=versions(), host=batch.host, wall_s=row.wall_s, cpu_s=row.cpu_s,
-                peak_kib=row.peak_kib, command=command()), scenario, replicate, row.counters)
-            if key in twins:
-                store.label((key, *planned.place(at)) for at in twins[key])
+            kept.append(Row(key, row.record, row.wall_s, row.cpu_s, row.peak_kib, scenario,
+                            replicate, row.counters))
         if watch is not None:
             watch.take(scenario.policy, row.record)
+    if kept:
+        store.put_all(kept, (versions(), batch.host, command()))
+        again_asked = [(row.key, at) for row in kept if row.key in twins for at in twins[row.key]]
+        if again_asked:
+            store.label((key, *planned.place(at)) for key, at in again_asked)
     return failures
 
 

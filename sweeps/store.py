@@ -6,7 +6,7 @@ records, and never part of them: ``numbers`` (the records' counters again, packe
 of them are columns at once), ``scenarios`` (which ones asked this question; machines and workloads
 are kept once, as ``parts``), ``provenance`` (who computed it, where, with what command, in how many
 seconds and how much memory) and ``failures`` (jobs that ended in an error, and how to meet it
-again; a later success removes the row). Rows are committed every 100 or every quarter of a second
+again; a later success removes the row). Rows are committed every 1,000 or every quarter of a second
 in write-ahead mode, so that `kill -9` loses at most that much and a reader is never in the way.
 
 Left out: network file systems (SQLite's locks do not hold there) and more than one writer: the
@@ -24,11 +24,11 @@ import socket
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pysim import engine
 from pysim.engine import Result
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 2
 """Raised whenever the tables below change; a file of another schema is refused."""
 APPLICATION: Final = 0x66656E63   # "fenc" in the file's header, so that nobody else's file is taken
-BATCH_ROWS: Final = 100
+BATCH_ROWS: Final = 1000
 BATCH_SECONDS: Final = 0.25
 PAGE_BYTES: Final = 16_384
 """Records are 2 to 4 KiB: SQLite's own 4 KiB would hold one and waste the rest."""
@@ -74,6 +74,9 @@ _TABLES: Final = (
 )
 
 
+_LABEL: Final = "INSERT OR IGNORE INTO scenarios VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
 class StoreError(FencelabError):
     """A store that cannot be used: locked, full, read-only, damaged, of another schema."""
 
@@ -91,6 +94,23 @@ class Provenance:
     cpu_s: float
     peak_kib: int = 0
     command: str = ""
+
+
+class Row(NamedTuple):
+    """A record to keep: under which key, what it took, and which scenario's replicate asked for it.
+
+    ``counters`` are the record's, packed, from whoever wrote it: reading them there again is half
+    of what keeping a record costs. The rest is as in ``Provenance``.
+    """
+
+    key: str
+    record: bytes
+    wall_s: float
+    cpu_s: float
+    peak_kib: int = 0
+    scenario: Scenario | None = None
+    replicate: int = 0
+    counters: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +180,8 @@ class Store:
         self._failures: bool | None = None
         self._ids: dict[tuple[str, ...], int] = {}
         self._parts: dict[int, tuple[object, int]] = {}
+        self._next: int | None = None   # number of the next record
+        self._asker: tuple[Scenario, tuple[tuple[Any, ...], tuple[Any, ...]]] | None = None
         if not write and not path.exists():
             raise StoreError(f"{path}: no such store; `fencelab sweep` makes one")
         if write:
@@ -263,53 +285,88 @@ class Store:
             for key, scenario, replicate in asked:
                 row = self._db.execute("SELECT id FROM records WHERE key=?", (key,)).fetchone()
                 if row is not None:
-                    self._label(row[0], scenario, replicate)
+                    self._db.execute(_LABEL, self._label(row[0], scenario, replicate))
             self._commit()
 
     def put(self, key: str, record: bytes, provenance: Provenance,
             scenario: Scenario | None = None, replicate: int = 0, counters: bytes = b"") -> None:
-        """Keep a record; commit when the batch is full or old. Raises StoreError on other bytes.
+        """Keep one record; see ``put_all``."""
+        self.put_all([Row(key, record, provenance.wall_s, provenance.cpu_s, provenance.peak_kib,
+                          scenario, replicate, counters)],
+                     (provenance.versions, provenance.host, provenance.command))
 
-        ``counters`` are the record's, packed, from whoever wrote it: reading them there again is
-        half of what keeping a record costs.
+    def put_all(self, rows: Sequence[Row], maker: tuple[str, str, str]) -> None:
+        """Keep records of one maker (versions, host, command); commit when many wait, or for long.
+
+        Raises StoreError when a key is there with another record.
         """
         with self._complaints():
             self._begin()
-            added = self._db.execute("INSERT OR IGNORE INTO records (key, record) VALUES (?, ?)",
-                                     (key, record))
-            if added.rowcount == 0:
-                number = self._same_or_raise(key, record)
-            else:
-                number = int(added.lastrowid or 0)
-                self._pack(number, key, record, counters)
-            maker = self._id("makers", (provenance.versions, provenance.host, provenance.command))
-            self._db.execute("INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?, ?, ?)",
-                             (number, maker, provenance.wall_s, provenance.cpu_s,
-                              provenance.peak_kib, _now()))
-            if scenario is not None:
-                self._label(number, scenario, replicate)
-            if self._has_failures():
-                self._db.execute("DELETE FROM failures WHERE key=?", (key,))
-            self._count_row()
+            self._db.execute("SAVEPOINT rows")
+            try:
+                self._note(self._insert(rows), rows, maker)
+            except sqlite3.IntegrityError:   # a key is there already, which is rare
+                self._db.execute("ROLLBACK TO rows")
+                for row in rows:
+                    number = self._same_or_raise(row.key, row.record)
+                    self._note(self._insert([row]) if number is None else [number], [row], maker)
+            self._db.execute("RELEASE rows")
+            self._count_rows(len(rows))
 
-    def _pack(self, number: int, key: str, record: bytes, counters: bytes) -> None:
-        numbers = (engine.RECORD_NAMES, counters) if counters else packed(record)
-        if numbers is not None:
-            self._db.execute(
-                "INSERT INTO numbers VALUES (?, ?, ?, ?, ?)",
-                (number, key, verdict_of(record), self._id("shapes", (numbers[0],)), numbers[1]))
+    def _insert(self, rows: Sequence[Row]) -> Sequence[int]:
+        """Add records that are not there, and their counters; return the records' numbers."""
+        if self._next is None:
+            self._next = 1 + (self._db.execute("SELECT max(id) FROM records").fetchone()[0] or 0)
+        numbers = range(self._next, self._next + len(rows))
+        self._db.executemany(
+            "INSERT INTO records (id, key, record) VALUES (?, ?, ?)",
+            [(number, row.key, row.record) for number, row in zip(numbers, rows, strict=True)])
+        self._db.executemany("INSERT INTO numbers VALUES (?, ?, ?, ?, ?)",
+                             list(self._numbered(numbers, rows)))
+        self._next += len(rows)
+        return numbers
+
+    def _numbered(self, numbers: Sequence[int], rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+        """Yield the row of `numbers` of every record that has counters."""
+        ours = self._id("shapes", (engine.RECORD_NAMES,))
+        for number, row in zip(numbers, rows, strict=True):
+            shape, counters = ours, row.counters
+            if not counters:
+                found = packed(row.record)
+                if found is None:
+                    continue
+                shape, counters = self._id("shapes", found[:1]), found[1]
+            yield number, row.key, verdict_of(row.record), shape, counters
+
+    def _note(self, numbers: Sequence[int], rows: Sequence[Row],
+              maker: tuple[str, str, str]) -> None:
+        """Note who made records and which scenarios asked for them; a failure is past."""
+        who, now = self._id("makers", maker), _now()
+        self._db.executemany(
+            "INSERT OR IGNORE INTO provenance VALUES (?, ?, ?, ?, ?, ?)",
+            [(number, who, row.wall_s, row.cpu_s, row.peak_kib, now)
+             for number, row in zip(numbers, rows, strict=True)])
+        self._db.executemany(_LABEL, [self._label(number, row.scenario, row.replicate)
+                                      for number, row in zip(numbers, rows, strict=True)
+                                      if row.scenario is not None])
+        if self._has_failures():
+            self._db.executemany("DELETE FROM failures WHERE key=?", [(row.key,) for row in rows])
 
     def _has_failures(self) -> bool:
         if self._failures is None:
             self._failures = self._db.execute("SELECT count(*) FROM failures").fetchone()[0] > 0
         return self._failures
 
-    def _label(self, number: int, scenario: Scenario, replicate: int) -> None:
-        self._db.execute(
-            "INSERT OR IGNORE INTO scenarios VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, scenario.policy, scenario.harts, str(scenario.root_seed), replicate,
-             scenario.nr_cpus, scenario.livelock_retries,
-             self._part("machine", scenario.machine), self._part("workload", scenario.workload)))
+    def _label(self, number: int, scenario: Scenario, replicate: int) -> tuple[Any, ...]:
+        """Return the row of `scenarios` that says so."""
+        if self._asker is None or self._asker[0] is not scenario:
+            self._asker = scenario, (
+                (scenario.policy, scenario.harts, str(scenario.root_seed)),
+                (scenario.nr_cpus, scenario.livelock_retries,
+                 self._part("machine", scenario.machine),
+                 self._part("workload", scenario.workload)))
+        _, (before, after) = self._asker
+        return number, *before, replicate, *after
 
     def _part(self, kind: str, part: Any) -> int:
         """Return the number of a machine or workload; equal ones are kept once."""
@@ -340,9 +397,11 @@ class Store:
             self._ids[values] = number
         return number
 
-    def _same_or_raise(self, key: str, record: bytes) -> int:
-        """Return the number of the record that is there, if it is this one."""
+    def _same_or_raise(self, key: str, record: bytes) -> int | None:
+        """Return the number of the record that is there, if it is this one; None if none is."""
         row = self._db.execute("SELECT id, record FROM records WHERE key=?", (key,)).fetchone()
+        if row is None:
+            return None
         if bytes(row[1]) != record:
             self._commit()
             raise StoreError(f"{self.path}: the question {key[:16]} was answered twice, with "
@@ -358,7 +417,7 @@ class Store:
             self._db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
                              (failure.key, failure.scenario, failure.error, failure.reproducer,
                               host, _now()))
-            self._count_row()
+            self._count_rows(1)
 
     def flush(self) -> None:
         """Commit what was put, so that readers see it."""
@@ -374,6 +433,9 @@ class Store:
         """Run statements in one transaction; return how many rows they changed in all."""
         with self._complaints():
             self._commit()
+            self._ids.clear()   # what they name may go
+            self._parts.clear()
+            self._asker = self._next = None
             before = self._db.total_changes
             self._db.execute("BEGIN IMMEDIATE")
             for statement, values in statements:
@@ -391,8 +453,8 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             self._begun, self._rows = time.monotonic(), 0
 
-    def _count_row(self) -> None:
-        self._rows += 1
+    def _count_rows(self, count: int) -> None:
+        self._rows += count
         if self._rows >= BATCH_ROWS or time.monotonic() - self._begun >= BATCH_SECONDS:
             self._commit()
 
