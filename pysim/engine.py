@@ -209,6 +209,17 @@ class Question:
     items: bytes = dataclasses.field(repr=False, default=b"")
     gates: bytes = dataclasses.field(repr=False, default=b"")
 
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """The fields in their order: params, header, ops, items, gates."""
+        return self.params, self.header, self.ops, self.items, self.gates
+
+    @classmethod
+    def of(cls, parts: tuple[bytes, ...]) -> Question:
+        """Return the question of these parts."""
+        params, header, ops, items, gates = parts
+        return cls(params=params, header=header, ops=ops, items=items, gates=gates)
+
     @cached_property
     def key(self) -> str:
         """Identity of the run and of its result: SHA-256 over the build id and every part.

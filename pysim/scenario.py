@@ -255,10 +255,10 @@ class Lowering:
 
     def _seed(self, scenario: Scenario, replicate: int) -> bytes:
         workload, root_seed = scenario.workload, scenario.root_seed
-        seed: bytes = self._once(
-            ("seed", id(workload), root_seed, replicate),
-            lambda: workload.seed(root_seed, replicate).to_bytes(8, "little"), workload)
-        return seed
+        key = "seed", id(workload), root_seed, replicate
+        seed: bytes | None = self._made.get(key)   # asked twice for every run
+        return seed or self._once(
+            key, lambda: workload.seed(root_seed, replicate).to_bytes(8, "little"), workload)
 
     def key(self, scenario: Scenario) -> str:
         """Return the key of a scenario's question. Raises what ``lower`` raises."""

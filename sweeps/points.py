@@ -311,8 +311,9 @@ class Scenarios(Sequence[Scenario]):
 
     def place(self, index: int) -> tuple[Scenario, int]:
         """Return a cell's scenario and the replicate that a point is of it."""
-        cell, replicate = self._points.place(index)
-        return self._points.cells.scenario(cell), replicate
+        points = self._points
+        cell, replicate = points.place(index)
+        return points.cells.scenario(cell), replicate
 
     def by_cell(self) -> Iterator[tuple[Scenario, int]]:
         """Yield each cell's scenario and how many replicates it has, in order."""

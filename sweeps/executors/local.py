@@ -45,7 +45,11 @@ from sweeps.executors.shard import (
     Stop,
     StuckError,
     answer_shard,
+    packed_batch,
+    packed_jobs,
     simulate,
+    unpacked_batch,
+    unpacked_jobs,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +74,7 @@ class _Orders:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._shards: queue.SimpleQueue[tuple[Sequence[Job], bool] | None] = queue.SimpleQueue()
+        self._shards: queue.SimpleQueue[tuple[bytes, bool] | None] = queue.SimpleQueue()
         self.stopped = False
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -83,9 +87,10 @@ class _Orders:
         self.stopped = True
         self._shards.put(None)
 
-    def __iter__(self) -> Iterator[tuple[Sequence[Job], bool]]:
+    def __iter__(self) -> Iterator[tuple[Iterator[Job], bool]]:
         while (shard := self._shards.get()) is not None and not self.stopped:
-            yield shard
+            jobs, careful = shard
+            yield unpacked_jobs(jobs), careful
 
 
 def _serve(pipe: Connection, ask: Simulate, limits: Limits) -> None:
@@ -98,7 +103,7 @@ def _serve(pipe: Connection, ask: Simulate, limits: Limits) -> None:
         for jobs, careful in orders:
             for rows in answer_shard(jobs, ask, careful=careful, limits=limits,
                                      stopped=lambda: orders.stopped):
-                pipe.send(Batch(engine.BUILD_ID, host, rows))
+                pipe.send(packed_batch(Batch(engine.BUILD_ID, host, rows)))
             pipe.send(None)
     except StuckError:
         pipe.send(_STUCK)
@@ -224,7 +229,7 @@ class Processes:
                     shard = backlog.next_shard()
                     worker.shards.append(shard)
                     with contextlib.suppress(OSError):   # it died idle: _listen finds out
-                        worker.pipe.send((shard.jobs, shard.careful))
+                        worker.pipe.send((packed_jobs(shard.jobs), shard.careful))
 
     def _listen(self, worker: _Worker, crew: list[_Worker], backlog: Backlog) -> Iterator[Batch]:
         """Take one message of a worker that has something to say, or notice that it died."""
@@ -247,9 +252,11 @@ class Processes:
             if worker.told_to_stop:
                 worker.shards.clear()
         else:
-            shard.take(message.rows)
-            backlog.learn(message.rows)
-            yield message
+            batch = unpacked_batch(message)
+            del message   # whoever takes the batch takes his time
+            shard.take(batch.rows)
+            backlog.learn(batch.rows)
+            yield batch
 
     def _lost(self, worker: _Worker, crew: list[_Worker], backlog: Backlog) -> Iterator[Batch]:
         """Bury a worker: what it was at is suspected, what it had not begun goes back."""

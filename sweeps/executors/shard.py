@@ -18,6 +18,7 @@ Left out: any knowledge of where workers live.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import resource
 import threading
 import time
@@ -25,7 +26,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pysim import engine
 from pysim.errors import FencelabError, StoppedError
@@ -51,42 +52,31 @@ Simulate = Callable[[Any], "bytes | engine.Packed"]
 """What a worker does with a question: the record, as canonical bytes; its counters packed too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One question without an answer; ``weight`` is its predicted cost in any one unit.
 
     The question is what the executor's ``Simulate`` takes: an engine's Question, or another that
     can be pickled.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's method, which nobody needs
     question: Any
     weight: float = 1.0
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as the arguments that make it: half the cost of what a dataclass does."""
-        return Job, (self.index, self.question, self.weight)
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What became of a job: a record or an error, and the seconds the engine took.
 
     ``counters`` are the record's, packed, if whoever answered had them at hand.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     record: bytes = b""
     error: str = ""
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_kib: int = 0
     counters: bytes = b""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as a Job does."""
-        return Done, (self.index, self.record, self.error, self.wall_s, self.cpu_s,
-                      self.peak_kib, self.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +90,44 @@ class Limits:
 NO_LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What a worker hands over; ``build_id`` is the engine that answered, ``host`` where."""
 
     build_id: str
     host: str
     rows: tuple[Done, ...]
+
+
+# ---- on the way ---------------------------------------------------------------------------------
+# Plain tuples, pickled: of objects, each is a call of a Python function at both ends.
+
+
+def packed_jobs(jobs: Iterable[Job]) -> bytes:
+    """Return jobs as they travel to a worker; their weights stay at home."""
+    return pickle.dumps([
+        (job.index, job.question.parts, None) if type(job.question) is engine.Question
+        else (job.index, None, job.question) for job in jobs], pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked_jobs(packed: bytes) -> Iterator[Job]:
+    """Yield the jobs, each made when its turn comes."""
+    for index, parts, question in pickle.loads(packed):
+        yield Job(index, question if parts is None else engine.Question.of(parts))
+
+
+def packed_batch(batch: Batch) -> bytes:
+    """Return a batch as it travels to the driver."""
+    build_id, host, rows = batch
+    return pickle.dumps((build_id, host, [tuple(row) for row in rows]), pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked_batch(packed: bytes) -> Batch:
+    """Return the batch."""
+    build_id, host, rows = pickle.loads(packed)
+    return Batch(build_id, host, tuple(map(Done._make, rows)))
+
+
+# ---- the protocol -------------------------------------------------------------------------------
 
 
 class Executor(Protocol):
