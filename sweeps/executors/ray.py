@@ -49,7 +49,11 @@ from sweeps.executors.shard import (
     Stop,
     StuckError,
     answer_shard,
+    packed_batch,
+    packed_jobs,
     simulate,
+    unpacked_batch,
+    unpacked_jobs,
 )
 
 CLIENT: Final = "ray://"
@@ -90,17 +94,17 @@ def _import() -> Any:
     return ray
 
 
-def _serve(jobs: Sequence[Job], ask: Simulate, careful: bool, limits: Limits) -> Iterator[Batch]:
+def _serve(jobs: bytes, ask: Simulate, careful: bool, limits: Limits) -> Iterator[bytes]:
     """Be a worker for one shard; leave the process when a job cannot be ended."""
     host = socket.gethostname()
     try:
-        for rows in answer_shard(jobs, ask, careful=careful, limits=limits):
-            yield Batch(engine.BUILD_ID, host, rows)
+        for rows in answer_shard(unpacked_jobs(jobs), ask, careful=careful, limits=limits):
+            yield packed_batch(Batch(engine.BUILD_ID, host, rows))
     except StuckError:
         threading.Timer(STUCK_SECONDS, os._exit, (1,)).start()   # when this answer has been sent
 
 
-def _serve_whole(jobs: Sequence[Job], ask: Simulate, careful: bool, limits: Limits) -> list[Batch]:
+def _serve_whole(jobs: bytes, ask: Simulate, careful: bool, limits: Limits) -> list[bytes]:
     """Be a worker for one shard, where nothing can be streamed."""
     return list(_serve(jobs, ask, careful, limits))
 
@@ -248,7 +252,9 @@ class Ray:
                 backlog.workers, looked = self._cpus(ray), time.monotonic()
             while backlog and not stop and len(flying) < SHARDS_PER_CPU * backlog.workers:
                 shard = backlog.next_shard()
-                flying[task.remote(shard.jobs, self._ask, shard.careful, self._limits)] = shard
+                flight = task.remote(packed_jobs(shard.jobs), self._ask, shard.careful,
+                                     self._limits)
+                flying[flight] = shard
             if stop.level > 1:
                 break
             ready, _ = ray.wait(list(flying), num_returns=1, timeout=POLL_SECONDS,
@@ -264,10 +270,10 @@ class Ray:
         shard, over = flying[flight], True
         try:
             if streams:
-                batches = [ray.get(next(flight))]
+                batches = [unpacked_batch(ray.get(next(flight)))]
                 over = False
             else:
-                batches = ray.get(flight)
+                batches = [unpacked_batch(one) for one in ray.get(flight)]
         except StopIteration:
             batches = []
             backlog.give_back(shard)   # nothing, unless a job could not be ended

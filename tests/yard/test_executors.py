@@ -29,6 +29,8 @@ from sweeps.executors.shard import (
     Shard,
     Stop,
     answer_shard,
+    packed_jobs,
+    unpacked_batch,
 )
 
 
@@ -314,7 +316,7 @@ NODE = """
 import pickle, sys
 from sweeps.executors import ray
 from sweeps.executors.shard import NO_LIMITS, simulate
-jobs = pickle.load(sys.stdin.buffer)
+jobs = sys.stdin.buffer.read()
 batches = ray._serve_whole(jobs, simulate, False, NO_LIMITS)
 pickle.dump([batches, ray.hello()], sys.stdout.buffer)
 """
@@ -328,12 +330,12 @@ def test_a_node_with_cffi_alone_answers_what_it_was_sent(tmp_path: Path) -> None
     python = bare_python(tmp_path / "node", "cffi")
     ship(tmp_path / "package")
     done = subprocess.run(
-        [python, "-c", NODE], input=pickle.dumps([Job(i, one) for i, one in enumerate(asked)]),
+        [python, "-c", NODE], input=packed_jobs([Job(i, one) for i, one in enumerate(asked)]),
         capture_output=True, check=False, cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(tmp_path / "package")})
     assert (done.returncode, done.stderr) == (0, b"")
     batches, said = pickle.loads(done.stdout)
-    rows = collect(iter(batches))
+    rows = collect(map(unpacked_batch, batches))
     assert {index: row.record for index, row in rows.items()} == {
         index: engine.record(one) for index, one in enumerate(asked)}
     assert (said.build_id, said.ray) == (engine.BUILD_ID, "")
