@@ -7,7 +7,8 @@ asked for many replicates. Printed for each way of running it:
 * wall efficiency: processor time inside the engine's call / cores / wall time, after start-up;
 * CPU efficiency: the same processor time / all that this process and its children used meanwhile,
   daemons included: the figure to judge on a busy machine;
-* the driver's processor time per run, its peak memory, and the time to the first result.
+* the driver's processor time per run (store included, start-up not), its peak memory, and the
+  time to the first result.
 
 Alternatives: a bare fork pool (`multiprocessing.Pool`, shards of 50 ms, nothing stored, no crash
 survived), Ray with one task per run, and Ray Tune (`pip install 'ray[tune]'`) with one trial per
@@ -78,6 +79,8 @@ class Clock:
     def __init__(self, inner: Executor) -> None:
         self._inner = inner
         self.first = self.last = self.first_cpu = self.last_cpu = self.engine = 0.0
+        self.first_mine = self.last_mine = 0.0
+        self.runs = self._runs = 0
         self._sum = 0.0
 
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
@@ -89,10 +92,14 @@ class Clock:
                 continue
             if not self.first:
                 self.first, self.first_cpu, self.last = now, used(), now
+                self.first_mine = time.process_time()
             else:
                 self._sum += sum(row.cpu_s for row in batch.rows)
+                self._runs += len(batch.rows)
             if now - self.last >= LOOK_SECONDS:   # looking is not free
+                self.last_mine = time.process_time()
                 self.last, self.last_cpu, self.engine = now, used(), self._sum
+                self.runs = self._runs
             yield batch
 
 
@@ -125,12 +132,12 @@ def swept(name: str, milliseconds: float, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fencelab-") as folder:
         planned = run.plan(replicates(one, count), Lowering(), stop=Stop())
         with Store(Path(folder) / "a.db", write=True) as store:
-            began, mine = time.perf_counter(), time.process_time()
-            outcome = run.run(planned, store, clock, stop=Stop())
-            ended, driver = time.perf_counter(), time.process_time() - mine
+            began = time.perf_counter()
+            run.run(planned, store, clock, stop=Stop())
+            ended = time.perf_counter()
+    driver = clock.last_mine - clock.first_mine - (clock.engine if name == "threads" else 0.0)
     return told(name, milliseconds, count, clock.engine, clock.last - clock.first,
-                clock.last_cpu - clock.first_cpu,
-                driver if name != "threads" else driver - outcome.cpu_s,
+                clock.last_cpu - clock.first_cpu, driver / max(1, clock.runs),
                 first=clock.first - began, whole=ended - began)
 
 
@@ -140,7 +147,7 @@ def told(name: str, milliseconds: float, count: int, cpu: float, wall: float, al
     return {"way": name, "ms": milliseconds, "runs": count,
             "wall efficiency": round(cpu / CORES / wall, 3) if wall else None,
             "CPU efficiency": round(cpu / all_cpu, 3) if all_cpu > 0 else None,
-            "driver us/run": round(driver / count * 1e6),
+            "driver us/run": round(driver * 1e6),
             "driver MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "first s": round(first, 2), "whole s": round(whole, 2),
             "runs/s": round(count / whole, 1)}
@@ -169,7 +176,7 @@ def pooled(milliseconds: float, seconds: float) -> dict[str, Any]:
         all_used = used() - all_used
         pool.close()
         pool.join()
-    return told("bare fork pool", milliseconds, count, cpu, ended - first, all_used, driver,
+    return told("bare fork pool", milliseconds, count, cpu, ended - first, all_used, driver / count,
                 first=first - began, whole=ended - began)
 
 
@@ -196,8 +203,8 @@ def one_task_each(milliseconds: float, seconds: float) -> dict[str, Any]:
     wall, driver, all_used = (time.perf_counter() - began, time.process_time() - mine,
                               used() - all_used)
     ray.shutdown()
-    return told("ray, a task each", milliseconds, count, cpu, wall, all_used, driver, first=0.0,
-                whole=wall)
+    return told("ray, a task each", milliseconds, count, cpu, wall, all_used, driver / count,
+                first=0.0, whole=wall)
 
 
 def tuned(milliseconds: float, seconds: float) -> dict[str, Any]:
@@ -244,7 +251,8 @@ def tuned(milliseconds: float, seconds: float) -> dict[str, Any]:
         wall, driver = time.perf_counter() - began, time.process_time() - mine
         cpu = sum(one.metrics["taken"] for one in found)
     ray.shutdown()                          # its actors have ended, and their time with them
-    return told("Ray Tune", milliseconds, count, cpu, wall, 0.0, driver, first=0.0, whole=wall)
+    return told("Ray Tune", milliseconds, count, cpu, wall, 0.0, driver / count, first=0.0,
+                whole=wall)
 
 
 PLAN = """# How long does it take to plan?
