@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 FORMATS: Final = ("plain", "github", "json")
 STATUS: Final = {"verified": 0, "refuted": 1, "unknown": 4}
 INTERNAL: Final = 5
-INTERRUPTED: Final = 130
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 #: A timeline goes into a mail: its columns share 96 characters, and none has fewer than 20.
 _MAIL_COLUMNS: Final = 96
@@ -176,22 +175,16 @@ def _all(given: dict[str, Any], machines: Mapping[str, Sequence[Parameters]],
 
 def _swept(asked: Sequence[Asked], given: dict[str, Any]) -> tuple[dict[str, Verdict], int]:
     """Compute through an executor what the store lacks; return verdicts and an exit status."""
-    from sweeps import matrix
+    from sweeps import asking, matrix
     from sweeps.cli_sweep import executor_of
 
     path = Path(given["store"] or STORE)
     executor = executor_of(executor=given["executor"] or "processes", address=given["address"],
                            workers=given["workers"], timeout_s=None, memory_mib=None,
                            ask=matrix.answer)
-    answered = matrix.run(asked, path, executor)
-    print(f"{answered.computed} computed, {answered.stored} stored in {path}", file=sys.stderr)
-    for failure in answered.failed:
-        print(f"failed: {failure.reproducer}: {failure.error}", file=sys.stderr)
-    if answered.missing:
-        print(f"interrupted: {answered.missing} are missing; run the same command again to go on",
-              file=sys.stderr)
-        return answered.verdicts, INTERRUPTED
-    return answered.verdicts, INTERNAL if answered.failed else 0
+    answered = asking.ask(asked, path, executor)
+    status = answered.tell(path)
+    return {key: matrix.read(record) for key, record in answered.records.items()}, status
 
 
 def _cells(asked: Sequence[Asked], found: dict[str, Verdict]) -> dict[tuple[str, str, str], str]:

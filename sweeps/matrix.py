@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from pysim import check, engine
@@ -24,8 +22,7 @@ from pysim.check import Checked, Search
 from pysim.errors import InputError
 from pysim.litmus import Litmus, Parameters
 from pysim.ops import Program
-from sweeps.executors.shard import Executor, Job, Stop, stop_flag
-from sweeps.store import Failure, Provenance, Store
+from sweeps.executors.shard import stop_flag
 
 REFUSED: Final = "refused"
 
@@ -128,54 +125,3 @@ def read(record: bytes) -> Verdict:
     values = json.loads(record)
     return Verdict(verdict=values["verdict"], broken=values.get("property", ""),
                    length=values.get("length"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """Verdicts by key; ``missing`` were not reached, ``failed`` ended in an error."""
-
-    verdicts: dict[str, Verdict]
-    computed: int
-    stored: int
-    failed: tuple[Failure, ...]
-    missing: int
-
-
-def run(asked: Sequence[Asked], path: Path, executor: Executor) -> Answered:
-    """Compute what the store lacks and keep it as it comes; Ctrl-C drains, twice leaves.
-
-    Raises StoreError, ExecutorError.
-    """
-    from sweeps import run as runs
-
-    keys = [one.key for one in asked]
-    first = {key: at for at, key in reversed(list(enumerate(keys)))}
-    stop, back = Stop(), 0
-    failed: dict[int, Failure] = {}         # by the question, whoever answers first
-    with runs.interruptible(stop), Store(path, write=True) as store:
-        known = store.known(first)
-        jobs = [Job(at, asked[at]) for key, at in sorted(first.items(), key=lambda one: one[1])
-                if key not in known]
-        for batch in executor(jobs, stop=stop) if jobs else ():
-            runs.refuse_another_engine(batch)
-            if not batch.rows:
-                store.flush()
-            for row in batch.rows:
-                back += 1
-                one = asked[row.index]
-                if row.error:
-                    failed[row.index] = Failure(key=keys[row.index], scenario=one.command,
-                                                error=row.error, reproducer=one.command)
-                    continue
-                store.put(keys[row.index], row.record, Provenance(
-                    versions=runs.versions(), host=batch.host or platform.node(),
-                    wall_s=row.wall_s, cpu_s=row.cpu_s, peak_kib=row.peak_kib,
-                    command=one.command))
-        verdicts = _stored(store, first)
-    return Answered(verdicts=verdicts, computed=back - len(failed), stored=len(known),
-                    failed=tuple(failed[at] for at in sorted(failed)), missing=len(jobs) - back)
-
-
-def _stored(store: Store, keys: Iterable[str]) -> dict[str, Verdict]:
-    found = {key: store.record(key) for key in keys}
-    return {key: read(record) for key, record in found.items() if record is not None}

@@ -13,7 +13,7 @@ import pytest
 from pysim import litmus, ops, policies
 from pysim.check import Search, machine_parameters
 from pysim.litmus import Parameters
-from sweeps import matrix
+from sweeps import asking, matrix
 from sweeps.executors import local
 from sweeps.store import Store
 
@@ -42,12 +42,12 @@ def test_executors_give_the_bytes_of_a_search_here(tmp_path: Path) -> None:
     for name, executor in (("threads", local.Threads(2, matrix.answer)),
                            ("processes", local.Processes(2, matrix.answer))):
         path = tmp_path / f"{name}.db"
-        first = matrix.run(questions, path, executor)
+        first = asking.ask(questions, path, executor)
         assert (first.computed, first.stored, first.missing) == (len(questions), 0, 0)
         assert first.failed == ()
-        again = matrix.run(questions, path, executor)
+        again = asking.ask(questions, path, executor)
         assert (again.computed, again.stored) == (0, len(questions))
-        assert again.verdicts == first.verdicts
+        assert again.records == first.records
         with Store(path, write=False) as store:
             assert {key: store.record(key) for key in here} == here
 
@@ -66,11 +66,11 @@ def test_an_error_in_a_worker_is_a_failure_with_the_command_that_meets_it(tmp_pa
         return matrix.answer_with(question, Search())
 
     questions = asked()
-    found = matrix.run(questions, tmp_path / "x.db", local.Threads(2, broken))
+    found = asking.ask(questions, tmp_path / "x.db", local.Threads(2, broken))
     assert {failure.error for failure in found.failed} == {"ValueError: no"}
     assert len(found.failed) == len(SCENARIOS) * 2
     assert found.failed[0].reproducer.startswith("fencelab check mark-7.2 --scenario map1")
-    mended = matrix.run(questions, tmp_path / "x.db", local.Threads(2, matrix.answer))
+    mended = asking.ask(questions, tmp_path / "x.db", local.Threads(2, matrix.answer))
     assert (mended.computed, mended.failed) == (len(found.failed), ())
 
 
