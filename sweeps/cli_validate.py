@@ -1,16 +1,22 @@
 """The commands `fencelab validate ...`: predicted beside measured.
 
 Exit status: 0 when something was scored and all of it holds, 1 when a row fails or is not modelled,
-2 for bad input. Imports stand inside, as in ``sweeps.cli``.
+2 for bad input, 5 when a group could not be scored, 130 interrupted. Imports stand inside, as in
+``sweeps.cli``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweeps.cli_parts import Nearest, formatted
+from sweeps.cli_sweep import EXECUTORS, STORE
+
+if TYPE_CHECKING:
+    from pysim.scores import Scoreboard
 
 
 @click.group(cls=Nearest, invoke_without_command=True)
@@ -19,19 +25,48 @@ from sweeps.cli_parts import Nearest, formatted
               "../shared/data/kernel beside a checkout.")
 @click.option("--only", metavar="GROUP", help="One group of rows, as `kernels` or `gains`.")
 @click.option("--explain", is_flag=True, help="Every parameter of every row, and its source.")
+@click.option("--executor", type=click.Choice(EXECUTORS), help="Score group by group there, keep "
+              "rows in the store.  [default: here, nothing kept]")
+@click.option("--address", help="ray: local, HOST:PORT or ray://HOST:PORT.")
+@click.option("--workers", type=click.IntRange(min=1), help="Default: every core there is.")
+@click.option("--store", metavar="FILE", type=click.Path(dir_okay=False),
+              help="Where rows are kept; running again scores only what changed.  "
+              f"[default: {STORE}]")
 @formatted
 @click.pass_context
-def validate(ctx: click.Context, form: str, *, data: Path | None, only: str | None,
-             explain: bool) -> int:
+def validate(ctx: click.Context, /, form: str, *, data: Path | None, only: str | None,
+             explain: bool, **given: Any) -> int:
     """Does the simulator tell the truth? Predicted beside measured, row by row."""
     if ctx.invoked_subcommand is not None:
         return 0
     from pysim import validate as scores
     from sweeps import listings
 
-    board = scores.validate(data, only=only)
+    status = 0
+    if given["executor"] or given["store"]:
+        board, status = _scored(data, only, given)
+    elif given["address"] or given["workers"]:
+        raise click.UsageError("--address and --workers need --executor")
+    else:
+        board = scores.validate(data, only=only)
     click.echo(listings.scoreboard(board, form, explain=explain))
-    return 0 if board.ok else 1
+    return status or (0 if board.ok else 1)
+
+
+def _scored(data: Path | None, only: str | None,
+            given: dict[str, Any]) -> tuple[Scoreboard, int]:
+    """Score through an executor what the store lacks; return the rows and an exit status."""
+    from sweeps import asking, scoring
+    from sweeps.cli_sweep import executor_of
+
+    asked = scoring.questions(data, only)
+    path = Path(given["store"] or STORE)
+    executor = executor_of(executor=given["executor"] or "processes", address=given["address"],
+                           workers=given["workers"], timeout_s=None, memory_mib=None,
+                           ask=scoring.answer)
+    answered = asking.ask(asked, path, executor)
+    status = answered.tell(path)
+    return scoring.board(asked, answered.records), status
 
 
 @validate.command("walk")
