@@ -86,7 +86,10 @@ class Scenario(Frozen):
     @classmethod
     def _known(cls, value: str) -> str:
         if own.is_file(value):
-            own.load(value)
+            try:
+                own.load(value)
+            except InputError as error:
+                raise complaint(str(error)) from error
         elif value not in policies.names():
             raise complaint(f"unknown policy {value!r}", got=value, nearest=policies.names())
         return value

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from sweeps.cli_parts import formatted
+from sweeps.cli_parts import Real, formatted
 
 _PERCENT: Final = re.compile(r"(\d+(?:\.\d+)?) *%")
 
@@ -33,7 +33,7 @@ def _share(ctx: click.Context, option: click.Parameter, value: str) -> float:
               help="Part of the first's mean that a difference may be.")
 @click.option("--floor", callback=_share, default="0", show_default=True,
               help="Differences up to this (in the metric) never matter.")
-@click.option("--confidence", type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+@click.option("--confidence", type=Real(0.5, 1, min_open=True, max_open=True),
               default=0.95, show_default=True, help="Of the intervals.")
 @click.option("--every", is_flag=True, help="Show every point, not only what moved.")
 @formatted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,18 @@ class Nearest(click.Group):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"no command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+class Real(click.FloatRange):
+    """A number within limits; `nan`, which no limit holds back, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None,
+                ctx: click.Context | None) -> float:
+        """Return the number of a word, or refuse it."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 def formatted(command: F) -> F:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pysim.errors import InputError
-from sweeps.cli_parts import FORMATS, F
+from sweeps.cli_parts import FORMATS, F, Real
 
 if TYPE_CHECKING:
     from sweeps.executors.shard import Executor, Simulate
@@ -35,7 +35,7 @@ def executing(command: F) -> F:
         click.option("--address", help="ray: local, HOST:PORT or ray://HOST:PORT."),
         click.option("--workers", type=click.IntRange(min=1),
                      help="Default: every core there is."),
-        click.option("--timeout-s", type=click.FloatRange(min=0, min_open=True),
+        click.option("--timeout-s", type=Real(min=0, min_open=True),
                      help="A run that takes longer has failed."),
         click.option("--memory-mib", type=click.IntRange(min=1),
                      help="A run that takes more memory has failed (processes, ray)."),
@@ -94,6 +94,8 @@ def sweep(form: str, name: str, store: str, seeds: int | None, sets: Sequence[st
     if report is not None:
         from sweeps import report as reports
         reports.check(report)
+    if summary is not None and not Path(summary).parent.is_dir():
+        raise InputError("options", "summary", f"no folder {str(Path(summary).parent)!r}")
     sections: list[Section] | None = None if report is None else []
     changes = _changes(sets, axes, seeds)
     found = [(one, grid.expand(one)) for one in grid.questions(name, changes)]

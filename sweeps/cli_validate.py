@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeps.cli_parts import Nearest, formatted
+from sweeps.cli_parts import Nearest, Real, formatted
 from sweeps.cli_sweep import EXECUTORS, STORE
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def validate_walk(form: str, file: str) -> int:
 
 @validate.command("negative")
 @click.argument("directory")
-@click.option("--walks-per-event", type=click.FloatRange(0, 100), default=1.0, show_default=True,
+@click.option("--walks-per-event", type=Real(0, 100), default=1.0, show_default=True,
               help="Assumed: lookups of the running stack per logged event.")
 @formatted
 def validate_negative(form: str, directory: str, *, walks_per_event: float) -> int:

@@ -147,15 +147,23 @@ def ship(to: Path) -> list[str]:
     return copies
 
 
+def _place(address: str) -> tuple[str, int] | None:
+    """Return host and port of an address; None for `local`. Raises InputError for none."""
+    if address == "local":
+        return None
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise InputError("--address", "", f"local, HOST:PORT or ray://HOST:PORT, got {address!r}")
+    return host, int(port)
+
+
 def _reach(address: str) -> None:
     """Raise ExecutorError unless somebody listens there; Ray itself would try for a minute."""
-    if address == "local":
+    place = _place(address)
+    if place is None:
         return
-    host, _, port = address.removeprefix(CLIENT).rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError("--address", "", f"local, HOST:PORT or ray://HOST:PORT, got {address!r}")
     try:
-        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+        socket.create_connection(place, REACH_SECONDS).close()
     except OSError as error:
         reason = error.strerror or error
         raise ExecutorError(f"--address {address}: no cluster: {reason}") from error
@@ -169,6 +177,7 @@ class Ray:
         if not address:
             raise InputError("--address", "", "the ray executor needs one: local, HOST:PORT or "
                              "ray://HOST:PORT")
+        _place(address)
         self._address = address
         self._limit = workers
         self._ask = ask
