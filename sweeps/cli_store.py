@@ -63,19 +63,19 @@ def show(key: str, path: Path) -> int:
               help="The file; default: standard output (not for parquet).")
 def export(form: str, path: Path, out: Path | None) -> int:
     """Every record as a row (json: a line), with scenario and provenance."""
-    from sweeps import archive
+    from sweeps import export as files
     from sweeps.store import Store
 
     if out is None and form == "parquet":
         raise click.UsageError("parquet is no text: give --to FILE")
     with Store(path, write=False) as opened:
         if out is None:
-            rows = archive.export(opened, form, sys.stdout.buffer)
+            rows = files.export(opened, form, sys.stdout.buffer)
         else:
             part = out.with_name(out.name + ".part")
             try:
                 with part.open("wb") as file:
-                    rows = archive.export(opened, form, file)
+                    rows = files.export(opened, form, file)
                 part.replace(out)
             except OSError as error:
                 raise InputError(str(out), "", f"cannot be written: {error.strerror}") from error

@@ -12,7 +12,7 @@ Left out: what a good value is. More is worse; compare something of which less i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, TypeAlias
@@ -20,7 +20,7 @@ from typing import Final, Literal, TypeAlias
 from pysim import counters, stats
 from pysim.errors import InputError
 from pysim.stats import Estimate
-from sweeps import archive
+from sweeps import columns
 from sweeps.store import Store
 from sweeps.tables import Cell, Column, Table
 
@@ -142,17 +142,21 @@ def _matched(base: Mapping[int, tuple[str, str, str]], new: Mapping[int, tuple[s
 def _samples(store: Store, metric: str, names: Mapping[int, str]) -> dict[Place, Sample]:
     wanted = (*_POINT, "machine", "workload", "root_seed", "replicate")
     found: dict[Place, Sample] = {}
-    for block in archive.blocks(store, wanted):
-        values = block.counters.get(metric)
-        if values is None:
-            continue
-        for policy, harts, cpus, retries, machine, workload, seed, replicate, verdict, value in zip(
-                *(block.columns[name] for name in (*wanted, "verdict")), values.tolist(),
-                strict=True):
-            place = (policy, names[machine], str(harts), names[workload], str(cpus), str(retries))
-            ran = verdict == counters.RAN
-            found.setdefault(place, {})[seed, replicate] = Fraction(value) if ran else None
+    with columns.plain(store) as one:
+        for block in one.blocks(wanted):
+            if metric in block.counters:
+                _note(found, block, wanted, block.counters[metric].tolist(), names)
     return found
+
+
+def _note(found: dict[Place, Sample], block: columns.Block, wanted: Sequence[str],
+          values: list[float], names: Mapping[int, str]) -> None:
+    """Sort a block's values into samples."""
+    for policy, harts, cpus, retries, machine, workload, seed, replicate, verdict, value in zip(
+            *(block.columns[name] for name in (*wanted, columns.VERDICT)), values, strict=True):
+        place = (policy, names[machine], str(harts), names[workload], str(cpus), str(retries))
+        ran = verdict == counters.RAN
+        found.setdefault(place, {})[seed, replicate] = Fraction(value) if ran else None
 
 
 def _judged(place: Place, before: Sample, after: Sample, tolerance: float, floor: float,

@@ -10,7 +10,7 @@ again; a later success removes the row). Rows are committed every 1,000 or every
 in write-ahead mode, so that `kill -9` loses at most that much and a reader is never in the way.
 
 Left out: network file systems (SQLite's locks do not hold there) and more than one writer: the
-driver holds a lock on ``STORE.lock`` for as long as it writes. Reading many rows is archive.py's.
+driver holds a lock on ``STORE.lock`` for as long as it writes. Reading many rows is columns.py's.
 """
 
 from __future__ import annotations
@@ -425,9 +425,38 @@ class Store:
             self._commit()
 
     def rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query, for archive.py; a reader beside a writer is fine."""
+        """Yield the rows of a query; a reader beside a writer is fine."""
         with self._complaints():
             yield from self._db.execute(query, values)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the store's writer."""
+        return self._lock is not None
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that is read meanwhile be of one moment, whoever writes."""
+        with self._complaints():
+            self._commit()
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._commit()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[str]:
+        """Yield the file's URI for another library to read; this store is closed meanwhile.
+
+        Two copies of SQLite in one process undo each other's locks, so they take turns.
+        """
+        self._db.close()
+        try:
+            yield f"{self.path.absolute().as_uri()}?mode=ro"
+        finally:
+            with self._complaints():
+                self._db = self._open(write=False)
 
     def change(self, *statements: tuple[str, tuple[object, ...]]) -> int:
         """Run statements in one transaction; return how many rows they changed in all."""

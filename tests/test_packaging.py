@@ -42,7 +42,7 @@ def test_every_folder_with_python_is_a_package(root: Path) -> None:
 def test_every_imported_library_is_declared(root: Path, project: dict) -> None:
     names = (re.split(r"[><=\[ ]", name)[0] for name in project["project"]["dependencies"])
     declared = {*names}
-    extras = {re.split(r"[><=\[ ]", name)[0]
+    extras = {re.split(r"[><=\[ ]", name)[0].replace("-", "_")
               for extra, names in project["project"]["optional-dependencies"].items()
               if extra not in ("test", "lint") for name in names}
     ours = {"pysim", "sweeps"}
