@@ -337,7 +337,8 @@ class Backlog:
         weights = getattr(jobs, "weights", None)
         if weights is None:
             weights = array("d", (job.weight for job in jobs))
-        self._order = array("Q", sorted(range(len(jobs)), key=lambda at: (-weights[at], at)))
+        self._order = array("Q", sorted(range(len(jobs)), key=weights.__getitem__,
+                                        reverse=True))   # equals stay in order
         self._next = 0
         self._weight = weights
         self._back: deque[Job] = deque()
