@@ -1,6 +1,7 @@
 """What a sweep costs beside its runs: executors and alternatives over the same work, in one go.
 
-``python -m benchmarks.sweep [--ms 1,10] [--seconds 4] [--ray] [--tune] [--plan 1000000]``. The work
+``python -m benchmarks.sweep [--ms 1,10] [--seconds 4] [--ray] [--tune] [--plan 1000000]
+[--memory 10000,100000]``. The work
 is a real run whose length is chosen so that the engine's C call takes about so many milliseconds,
 asked for many replicates. Printed for each way of running it:
 
@@ -13,6 +14,11 @@ asked for many replicates. Printed for each way of running it:
 Alternatives: a bare fork pool (`multiprocessing.Pool`, shards of 50 ms, nothing stored, no crash
 survived), Ray with one task per run, and Ray Tune (`pip install 'ray[tune]'`) with one trial per
 run in actors that are used again, the best it can do; its wall time begins when Ray is up.
+
+``--memory`` prints what the driver holds for so many of the shortest runs there are, a hundred to
+a point: when the plan is made, and at most. To be met: at most 250 MiB for 10,000 runs, and not
+growing: what 100,000 take beyond that is their plan (about 200 bytes a run: its key, and where it
+is) and what lowering remembers, up to a limit of its own.
 """
 
 from __future__ import annotations
@@ -280,6 +286,41 @@ def planned(count: int) -> None:
           f"{time.process_time() - cpu:.1f} s CPU, {peak} MiB")
 
 
+MEMORY = """# How much memory?
+seeds = 100
+[base]
+policy = "none"
+machine = "u74"
+harts = 1
+workload = { inherit = "mixed", duration_ms = 0.001 }
+[axes]
+"workload.vmalloc_per_s" = { from = 100, to = 100000, steps = STEPS }
+"""
+
+
+def remembered(name: str, count: int) -> dict[str, Any]:
+    """Run so many with an executor, into a store; return what this process held meanwhile."""
+    inner = {"processes": Processes, "threads": Threads}[name](CORES)
+    begun = held()
+    asked = grid.expand(grid.parse(MEMORY.replace("STEPS", str(max(2, count // 100))), "memory"))
+    found = run.plan(asked.scenarios, Lowering(), stop=Stop())
+    made = held()
+    with tempfile.TemporaryDirectory(prefix="fencelab-") as folder, \
+            Store(Path(folder) / "a.db", write=True) as store:
+        outcome = run.run(found, store, inner, stop=Stop())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"way": name, "runs": outcome.computed, "at first MiB": round(begun),
+            "planned MiB": round(made), "peak MiB": round(peak),
+            "plan B/run": round((made - begun) * 2**20 / count),
+            "running B/run": round((peak - made) * 2**20 / count)}
+
+
+def held() -> float:
+    """Return the MiB that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
 def main() -> None:
     """Measure each way in a process of its own and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -288,10 +329,14 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true", help="Ray too")
     parser.add_argument("--tune", action="store_true", help="Ray Tune too")
     parser.add_argument("--plan", type=int, default=0, help="plan so many points")
+    parser.add_argument("--memory", default="", help="the driver's, for so many runs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         way, milliseconds = given.one.rsplit(":", 1)
+        if given.memory:
+            print(json.dumps(remembered(way, int(milliseconds))))
+            return
         measure = {"bare fork pool": pooled, "ray, a task each": one_task_each,
                    "Ray Tune": tuned}.get(way, lambda ms, seconds: swept(way, ms, seconds))
         print(json.dumps(measure(float(milliseconds), given.seconds)))
@@ -304,12 +349,15 @@ def main() -> None:
     ways = ["bare fork pool", "processes", "threads"]
     ways += ["ray", "ray, a task each"] if given.ray else []
     ways += ["Ray Tune"] if given.tune else []
+    if given.memory:
+        ways = ["processes", "threads"]
     rows = []
-    for milliseconds in given.ms.split(","):
+    for milliseconds in (given.memory or given.ms).split(","):
         for way in ways:
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.sweep", "--one", f"{way}:{milliseconds}",
-                 "--seconds", str(given.seconds)], check=True, stdout=subprocess.PIPE, text=True)
+                 "--seconds", str(given.seconds), "--memory", given.memory],
+                check=True, stdout=subprocess.PIPE, text=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
     print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}")
     print(tabulate(rows, headers="keys"))
