@@ -141,7 +141,7 @@ class _Sheet:
             return arrow.csv.CSVWriter(self._to, schema)
         counted = [field.name for field in schema if field.type == arrow.uint64()]
         return arrow.parquet.ParquetWriter(
-            self._to, schema, use_dictionary=[*_REPEATED, *_NUMBERS],
+            self._to, schema, compression="zstd", use_dictionary=[*_REPEATED, *_NUMBERS],
             column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"))
 
     def close(self) -> None:
