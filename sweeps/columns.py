@@ -70,6 +70,9 @@ class Counters(Mapping[str, "NDArray[Any]"]):
         return np.where(ran, counted / np.where(useful > 0, useful, 1), np.nan)
 
 
+_ODD: Final = "packed counters of another length than their names: verify the store"
+
+
 class Block:
     """Some rows as columns, by name: labels and provenance as they are stored, and the counters.
 
@@ -175,6 +178,8 @@ def _block(rows: Sequence[tuple[Any, ...]], names: Sequence[str], wanted: Sequen
     import numpy as np
 
     _, packed_rows, *columns = zip(*rows, strict=True)
+    if any(len(one) != 8 * len(names) for one in packed_rows):
+        raise StoreError(_ODD)
     values = np.frombuffer(b"".join(packed_rows), dtype="<u8").reshape(len(rows), len(names))
     return Block(dict(zip(wanted, columns, strict=True)), names, values)
 
@@ -278,7 +283,7 @@ def _matrix(column: Any, width: int) -> NDArray[Any]:
     _, offsets, data = column.buffers()
     ends = np.frombuffer(offsets, dtype="<i4")[column.offset:column.offset + len(column) + 1]
     if (np.diff(ends) != 8 * width).any():
-        raise StoreError("packed counters of another length than their names: verify the store")
+        raise StoreError(_ODD)
     return np.frombuffer(data, dtype="<u8", offset=int(ends[0]),
                          count=len(column) * width).reshape(len(column), width)
 

@@ -239,6 +239,9 @@ def test_a_store_that_is_damaged_is_refused(odd: Path) -> None:
     database.close()
     with Store(odd, write=False) as store, pytest.raises(StoreError, match="another length"):
         export.export(store, "csv", io.BytesIO())
+    with (Store(odd, write=False) as store, columns.plain(store) as one,
+          pytest.raises(StoreError, match="another length")):
+        list(one.blocks(()))
     with sqlite3.connect(odd) as database:
         database.execute("DROP TABLE scenarios")
     database.close()
