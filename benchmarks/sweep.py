@@ -85,7 +85,7 @@ class Clock:
     def __init__(self, inner: Executor) -> None:
         self._inner = inner
         self.first = self.last = self.first_cpu = self.last_cpu = self.engine = 0.0
-        self.first_mine = self.last_mine = 0.0
+        self.first_mine = self.last_mine = self._looking = 0.0
         self.runs = self._runs = 0
         self._sum = 0.0
 
@@ -98,14 +98,15 @@ class Clock:
                 continue
             if not self.first:
                 self.first, self.first_cpu, self.last = now, used(), now
-                self.first_mine = time.process_time()
+                self.first_mine = time.process_time()   # looking is not free
             else:
                 self._sum += sum(row.cpu_s for row in batch.rows)
                 self._runs += len(batch.rows)
-            if now - self.last >= LOOK_SECONDS:   # looking is not free
-                self.last_mine = time.process_time()
-                self.last, self.last_cpu, self.engine = now, used(), self._sum
-                self.runs = self._runs
+            if now - self.last >= LOOK_SECONDS:
+                began = time.process_time()
+                self.last, self.last_cpu, self.engine = now, used() - self._looking, self._sum
+                self.last_mine, self.runs = began - self._looking, self._runs
+                self._looking += time.process_time() - began
             yield batch
 
 
