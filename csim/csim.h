@@ -61,7 +61,8 @@ struct csim_error {
     X(TOUCH, "touch", "a store through the TLB to the nested object")                              \
     X(ALLOCATE, "allocate", "a nested vmalloc of n pages: map_kernel again, interrupts off")       \
     X(SYNC_ROOT, "sync_root", "copy the root entry of init_mm; a = all roots (1) or current (0)")  \
-    X(SPEND, "spend", "this path's instructions: n of them, a loads, b stores")                    \
+    X(SPEND, "spend", "this path's instructions: n of them, a loads, b stores; c = as many for "   \
+                      "each page of the handler's extent")                                         \
     X(RETRY, "retry", "sret: execute the access again")                                            \
     X(FALL_THROUGH, "fall_through", "go on to the C handler")                                      \
     X(FAIL, "fail", "fix up if the access was a probe, else an oops")

@@ -434,8 +434,9 @@ static void op_spend(struct world *world, struct hart *hart, struct frame *frame
                      const struct csim_op *op)
 {
     const struct csim_machine *m = &world->params.machine;
-    uint64_t cycles = world_instructions(world, op->n);
-    cycles += (uint64_t)op->a * m->load_cycles + (uint64_t)op->b * m->store_cycles;
+    uint64_t times = op->c != 0 ? frame->pages : 1;
+    uint64_t cycles = world_instructions(world, times * op->n);
+    cycles += times * ((uint64_t)op->a * m->load_cycles + (uint64_t)op->b * m->store_cycles);
     world_charge(hart, pays(frame, CAUSE_MAP_STORE), cycles);
 }
 

@@ -101,6 +101,8 @@ static const char *check_operands(const struct csim_program *program, const stru
         if (op->c > 1)
             return "Svinval is 0 or 1";
         return op->a <= CSIM_EXTENT_RANGE ? NULL : "unknown extent";
+    case CSIM_OP_SPEND:
+        return op->c <= 1 ? NULL : "operand c is a flag";
     case CSIM_OP_DEFER:
         return op->a <= CSIM_EXTENT_RANGE ? NULL : "unknown extent";
     case CSIM_OP_SHOOTDOWN:
@@ -129,7 +131,6 @@ static const char *check_operands(const struct csim_program *program, const stru
     case CSIM_OP_JUMP:
     case CSIM_OP_TOUCH:
     case CSIM_OP_ALLOCATE:
-    case CSIM_OP_SPEND:
     case CSIM_OP_RETRY:
     case CSIM_OP_FALL_THROUGH:
     case CSIM_OP_FAIL:

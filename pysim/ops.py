@@ -287,10 +287,13 @@ def sync_root(*, all_roots: bool = False) -> Step:
     return Step("sync_root", "copy the root entry", a=int(all_roots), insn="set_pgd")
 
 
-def spend(insns: int, *, loads: int = 0, stores: int = 0) -> Step:
-    """Charge the path's instructions: ``insns`` in all, of which loads and stores."""
-    return Step("spend", f"{insns} instructions ({loads} loads, {stores} stores)",
-                a=loads, b=stores, n=insns)
+def spend(insns: int, *, loads: int = 0, stores: int = 0, each_page: bool = False) -> Step:
+    """Charge the path's instructions: ``insns`` in all, of which loads and stores.
+
+    With ``each_page`` once for every page of what the handler is for, as a loop does.
+    """
+    text = f"{insns} instructions ({loads} loads, {stores} stores)" + " a page" * each_page
+    return Step("spend", text, a=loads, b=stores, c=int(each_page), n=insns)
 
 
 def retry() -> Step:

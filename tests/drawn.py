@@ -99,7 +99,8 @@ def drawn_any(rng: random.Random, depth: int = 0) -> Any:
         return rng.choice((ops.defer(rng.choice(EXTENTS), who=rng.choice(("all", "others", "own"))),
                            ops.flush_deferred()))
     if kind == 10:
-        return rng.choice((ops.sync_context(), ops.spend(3, loads=1), ops.sync_root(), ops.ack()))
+        return rng.choice((ops.sync_context(), ops.spend(3, loads=1),
+                           ops.spend(1, stores=1, each_page=True), ops.sync_root(), ops.ack()))
     if kind == 11:
         return rng.choice((ops.retry(), ops.fall_through(), ops.fail()))
     if kind == 12:

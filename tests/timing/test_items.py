@@ -52,6 +52,21 @@ def test_a_map_without_publish_is_published_at_its_end() -> None:
     assert spent(run(rows, policy=policy, harts=2))["handoff_wait_cycles"] == 80
 
 
+@pytest.mark.parametrize("pages", [1, 2, 3, 64])
+def test_a_loop_over_the_pages_costs_each_of_them_the_same(pages: int) -> None:
+    """5 instructions, a load and a store a page; half a cycle each is rounded once, at the end."""
+    policy = Handlers({"map_kernel": [spend(5, loads=1, stores=1, each_page=True)]})
+    result = run([item("map", 0, 100, page=0, pages=pages)], policy=policy, load_cycles=2,
+                 store_cycles=3, instruction_millicycles=500)
+    assert spent(result) == {"map_store_cycles": -(-5 * pages // 2) + 5 * pages}
+
+
+def test_a_loop_over_no_pages_costs_nothing() -> None:
+    """An extent of everything has no list of pages to go through."""
+    policy = Handlers({"flush_kernel": [spend(5, each_page=True)]})
+    assert spent(run([item("flush", 0, 100, pages=0)], policy=policy)) == {}
+
+
 @pytest.mark.parametrize(("rows", "waits"), [
     pytest.param([item("idle", 0, 100, signal=1), item("idle", 0, 100, wait=1)], 0,
                  id="own signal: at once"),
