@@ -358,7 +358,7 @@ struct csim_params {
     X(useful_cycles, "cycles", "work of the workload, equal for every policy")                     \
     X(idle_cycles, "cycles", "sleep of the workload")                                              \
     X(base_translation_cycles, "cycles", "TLB and walk latency that no fence caused")              \
-    X(map_store_cycles, "cycles", "cause: PTE stores and barriers of kernel mappings")             \
+    X(map_store_cycles, "cycles", "cause: PTE stores, barriers and C code of kernel mappings")     \
     X(mark_cycles, "cycles", "cause: marks and their line transfers, on the mapping side")         \
     X(early_check_cycles, "cycles", "cause: the check on traps that need no fence")                \
     X(lazy_fault_cycles, "cycles", "cause: kernel page faults resolved by a retry")                \

@@ -101,6 +101,11 @@ def pages_le(pages: int) -> Condition:
     return _atom("pages_le", pages)
 
 
+ONE_PAGE: Final = pages_le(1)
+SOME_PAGES: Final = pages_le(2**32 - 1)
+"""The extent is a list of pages, not everything."""
+
+
 # ---- steps ------------------------------------------------------------------------------------
 
 

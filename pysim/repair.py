@@ -77,7 +77,9 @@ def _name(step: Steps) -> str:
 
 
 def _costs_only(step: Steps) -> bool:
-    return isinstance(step, Step) and step.op == "spend"
+    if isinstance(step, When):
+        return all(map(_costs_only, (*step.then, *step.otherwise)))
+    return step.op == "spend"
 
 
 def _here(steps: Sequence[Steps]) -> Iterator[Change]:
@@ -111,7 +113,7 @@ def _deep(steps: Sequence[Steps]) -> Iterator[Change]:
     """Yield the changes of a list of steps and of every list inside its conditions."""
     yield from _here(steps)
     for at, step in enumerate(steps):
-        if not isinstance(step, When):
+        if not isinstance(step, When) or _costs_only(step):
             continue
         for text, then in _deep(step.then):
             yield text, [*steps[:at], replace(step, then=tuple(then)), *steps[at + 1:]]

@@ -485,6 +485,8 @@ class World:
         self.charge(hart, "map_store", stores * self.c("store"))
         yield from self.pause(hart, hart.now, None)
         if self.policy == "mark-7.2":
+            yield from self.spend(hart, "map_store", 18, loads=2)   # is it vmalloc's?
+            yield from self.spend(hart, "map_store", 3)
             self.count["marks"] += 1
             self.marks.append((hart.id, hart.now))
             hart.mark_at = hart.stored_at = hart.now
@@ -492,6 +494,11 @@ class World:
             self.charge(hart, "mark", one_word + self.write_line(hart))
             yield from self.pause(hart, hart.now, None)
         elif len(self.harts) == 1:
+            if item.pages == 1:
+                yield from self.spend(hart, "map_store", 4 + 55, loads=4)
+            else:
+                yield from self.spend(hart, "map_store", 4 + 64, loads=5)
+                yield from self.spend(hart, "map_store", 5 * item.pages)
             self.count["fences_addr"] += item.pages
             self.charge(hart, "local_fence", self.fence(hart, item.page, item.pages, "map"))
             yield from self.pause(hart, hart.now, None)

@@ -45,6 +45,7 @@ from pysim.ops import (
     store_ptes,
     when,
 )
+from pysim.policies import paths
 
 # update_mmu_cache_range fences page by page however many there are
 _NO_THRESHOLD: Final = 2**32 - 1
@@ -59,7 +60,10 @@ def flush_tlb_kernel(extent: Extent, *, svinval: bool = False) -> Handler:
     return [
         when(
             ONE_HART,
-            [fence(extent, svinval=svinval)],
+            [
+                *paths.flush_here(each_page=paths.EACH_PAGE, whole=paths.FLUSH_ALL),
+                fence(extent, svinval=svinval),
+            ],
             [store_barrier("rw_rw"), shootdown(extent, who="online")],
         )
     ]
@@ -73,7 +77,10 @@ def flush_tlb_mm(extent: Extent, *, svinval: bool = False) -> Handler:
     return [
         when(
             ONE_HART,
-            [fence(extent, by_asid=True, svinval=svinval)],
+            [
+                *paths.flush_here(each_page=paths.EACH_PAGE_ASID, whole=paths.FLUSH_PAGE),
+                fence(extent, by_asid=True, svinval=svinval),
+            ],
             [store_barrier("rw_rw"), shootdown(extent, who="mm_mask", by_asid=True)],
         )
     ]
@@ -85,8 +92,12 @@ def update_mmu_cache(*, svvptc_aware: bool) -> Handler:
     Source: linux 6.12, arch/riscv/include/asm/pgtable.h, update_mmu_cache_range; before 6.12 the
     Svvptc test is missing.
     """
-    fences: list[Steps] = [fence(RANGE, threshold_pages=_NO_THRESHOLD)]
-    return [when(~SVVPTC, fences)] if svvptc_aware else list(fences)
+    fences: list[Steps] = [
+        spend(paths.MAP_USER_PAGE, each_page=True),
+        fence(RANGE, threshold_pages=_NO_THRESHOLD),
+    ]
+    test = spend(paths.SVVPTC_TEST, each_page=True)
+    return [test, when(~SVVPTC, fences)] if svvptc_aware else fences
 
 
 def ptep_set_access_flags(*, svvptc_aware: bool) -> Handler:
@@ -95,9 +106,8 @@ def ptep_set_access_flags(*, svvptc_aware: bool) -> Handler:
     Source: linux 6.12, arch/riscv/mm/pgtable.c, ptep_set_access_flags: with Svvptc a changed PTE is
     flushed on every hart of the mm, without it update_mmu_cache fences here.
     """
-    if not svvptc_aware:
-        return [fence(PAGE)]
-    return [when(SVVPTC, flush_tlb_mm(PAGE), [fence(PAGE)])]
+    here: list[Steps] = [spend(paths.PROTECT_PAGE, loads=1), fence(PAGE)]
+    return [when(SVVPTC, flush_tlb_mm(PAGE), here)] if svvptc_aware else here
 
 
 def switch_mm() -> Handler:
@@ -203,7 +213,7 @@ class Linux:
 
     def ipi(self) -> Handler:
         """Fence page by page up to 64 pages, else everything (local_flush_tlb_range_asid)."""
-        return [fence(RANGE, svinval=self.svinval_aware)]
+        return [*paths.flush_for_another(), fence(RANGE, svinval=self.svinval_aware)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +263,11 @@ class Mark612(Linux):
         """Store the PTEs, then all ones to every word of the mark."""
         return [
             store_ptes(valid=True),
-            when(REGION_VMALLOC | REGION_MODULE, [mark("new_vmalloc")]),
+            *paths.mark_test(),
+            when(
+                REGION_VMALLOC | REGION_MODULE,
+                [spend(paths.MARK_SETUP), mark("new_vmalloc")],
+            ),
         ]
 
     def early_trap(self) -> Handler:
@@ -281,9 +295,11 @@ class Mark72(Linux):
         order: list[Steps] = [store_barrier("w_w")] if self.barrier else []
         return [
             store_ptes(valid=True),
+            *paths.mark_test(),
+            when(~(REGION_VMALLOC | REGION_MODULE), [spend(paths.VMEMMAP_TEST)]),
             when(
                 REGION_VMALLOC | REGION_MODULE | REGION_VMEMMAP,
-                [*order, mark("new_valid_map_cpus")],
+                [spend(paths.MARK_SETUP), *order, mark("new_valid_map_cpus")],
             ),
         ]
 

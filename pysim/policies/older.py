@@ -28,6 +28,7 @@ from pysim.ops import (
     sync_root,
     when,
 )
+from pysim.policies import paths
 from pysim.policies.linux import Linux
 
 
@@ -59,12 +60,16 @@ def switch_mm_before_610() -> Handler:
 def flush_tlb_mm_before_67(extent: Extent) -> Handler:
     """Fence one user page by address, more than that by ASID.
 
-    Source: linux 6.1, arch/riscv/mm/tlbflush.c, __sbi_tlb_flush_range.
+    Source: linux 6.1, arch/riscv/mm/tlbflush.c, __sbi_tlb_flush_range. assumed: on one hart as many
+    instructions as 6.12 has for one page; only that was counted.
     """
     return [
         when(
             ONE_HART,
-            [fence(extent, threshold_pages=1, by_asid=True)],
+            [
+                spend(paths.CALL + paths.FLUSH_PAGE, loads=4),
+                fence(extent, threshold_pages=1, by_asid=True),
+            ],
             [
                 store_barrier("rw_rw"),
                 shootdown(extent, who="mm_mask", threshold_pages=1, by_asid=True),
