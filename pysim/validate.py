@@ -36,6 +36,7 @@ from pysim.engine import Question, Result
 from pysim.errors import InputError
 from pysim.machines import Machine
 from pysim.ops import ALL, PAGE, RANGE, Extent, Handler, Mark, shootdown, store_ptes
+from pysim.policies import paths
 from pysim.scores import (
     Outcome,
     Parameter,
@@ -47,6 +48,7 @@ from pysim.scores import (
     percent,
     text,
 )
+from pysim.validate_insns import InsnRow
 
 # ---- tolerances, fixed before scoring -----------------------------------------------------------
 
@@ -67,6 +69,12 @@ class Bench:
 
     data: Path | None
     simulate: Callable[[Question], Result] = engine.simulate
+
+    @cached_property
+    def counted(self) -> kernels.KernelReport | None:
+        """The folder of counts, compared once; None where there is none."""
+        return None if self.data is None else kernels.validate_kernel(
+            self.data, simulate=self.simulate)
 
     def cycles_a_map(self, policy: ops.Policy, machine: Machine, harts: int, counter: str, *,
                      pages: int = 4, maps: int = 32) -> Fraction:
@@ -99,17 +107,21 @@ KERNEL_SOURCE: Final = "linux 6.12.94 on QEMU 10, counted (data/kernel README)"
 
 def of_kernels(bench: Bench) -> Iterator[Score]:
     """Remote and local fences of real kernels, exact, summed over repetitions and workloads."""
-    if bench.data is None:
-        yield Score(group="kernels", what="every count", role="predicted", measured="",
-                    predicted="", tolerance="exact", outcome="not scored", source=KERNEL_SOURCE,
-                    reason="no folder of counts: say --data DIR or set FENCELAB_SHARED")
+    report = bench.counted
+    if report is None or bench.data is None:
+        yield _without_counts("kernels", "every count", "exact")
         return
-    report = kernels.validate_kernel(bench.data, simulate=bench.simulate)
     groups: dict[tuple[str, str], list[kernels.Row]] = defaultdict(list)
     for row in report.rows:
         groups[row.policy, row.what].append(row)
     for (policy, what), rows in groups.items():
         yield _kernel_score(policy, what, rows, bench.data)
+
+
+def _without_counts(group: str, what: str, tolerance: str) -> Score:
+    return Score(group=group, what=what, role="predicted", measured="", predicted="",
+                 tolerance=tolerance, outcome="not scored", source=KERNEL_SOURCE,
+                 reason="no folder of counts: say --data DIR or set FENCELAB_SHARED")
 
 
 def _kernel_score(policy: str, what: str, rows: list[kernels.Row], data: Path) -> Score:
@@ -156,6 +168,45 @@ def _kernel_parameters(policy: str, data: Path) -> Iterator[Parameter]:
     machine = kernels.qemu(svvptc=svvptc, via="imsic" if "imsic" in policy else "sbi")
     yield from of_machine(machine, ("levels", "asid_bits", "svvptc", "via", "inv_l1",
                                      "sbi_range_limit_bytes", "sbi_window_harts"))
+
+
+# ---- instructions -------------------------------------------------------------------------------
+
+
+def of_instructions(bench: Bench) -> Iterator[Score]:
+    """Instructions by which counted kernels differ on one hart; what noise hides is not scored."""
+    report = bench.counted
+    if report is None:
+        yield _without_counts("instructions", "every difference", "the noise of the counts")
+        return
+    unknown = Counter(row.reason for row in report.instructions if row.predicted is None)
+    for row in report.instructions:
+        if row.predicted is not None:
+            yield _insn_score(row)
+    for reason, times in unknown.most_common():
+        yield Score(group="instructions", what=f"{times} other differences", role="predicted",
+                    measured="", predicted="", tolerance="the noise of the counts",
+                    outcome="not scored", source=KERNEL_SOURCE, reason=reason)
+
+
+def _insn_score(row: InsnRow) -> Score:
+    def said(value: Fraction | None) -> str:
+        return "" if value is None else text(value)
+
+    return Score(
+        group="instructions", what=f"{row.more} - {row.less}: {row.workload.split()[0]}, each",
+        role="predicted", measured=said(row.measured), predicted=said(row.predicted),
+        tolerance=f"+-{said(row.noise)}, the noise of the counts" if row.noise is not None else
+        "the noise of the counts", outcome=row.outcome, source=KERNEL_SOURCE, reason=row.reason,
+        parameters=tuple(_insn_parameters(row)))
+
+
+def _insn_parameters(row: InsnRow) -> Iterator[Parameter]:
+    if row.tick is not None:
+        yield Parameter(name="instructions a timer tick", value=text(row.tick), role="fitted",
+                        source="the same counts: kernels whose policies do the same")
+    for name, value in paths.counted().items():
+        yield Parameter(name=name, value=str(value), role="input", source=paths.SOURCE)
 
 
 # ---- remote fences against harts ----------------------------------------------------------------
@@ -315,6 +366,7 @@ Group: TypeAlias = Callable[[Bench], Iterable[Score]]
 
 GROUPS: Final[Mapping[str, Group]] = {
     "kernels": of_kernels,
+    "instructions": of_instructions,
     "patch series": validate_series.of_counts,
     "gains": validate_series.of_gains,
     "remote fences": of_shootdowns,

@@ -38,6 +38,7 @@ from pysim import (
     ops,
     policies,
     scenario,
+    validate_insns,
     validate_logs,
     validate_user,
     workloads,
@@ -49,6 +50,7 @@ from pysim.ftrace import PAGE_BYTES, Alloc, Event, Free, Purge, Trace
 from pysim.kernel_counts import Counted, FileName, MissingColumnError
 from pysim.machines import Machine
 from pysim.policies.linux import Linux
+from pysim.validate_insns import InsnRow
 from pysim.validate_user import UserWork
 from pysim.workloads import Workload, replay
 from pysim.workloads.recovery import Recovery, recover
@@ -154,12 +156,16 @@ class KernelReport:
     rows: tuple[Row, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
     """What of the folder was not read: columns that nobody knows, recordings without a map."""
+    instructions: tuple[InsnRow, ...] = field(default=(), repr=False)
+    """By how many instructions kernels differ; not exact, and not among ``rows``."""
 
     @property
     def ok(self) -> bool:
         """Whether something was scored, nothing scored differs and nothing is not modelled."""
         outcomes = Counter(row.outcome for row in self.rows)
-        return bool(outcomes["equal"]) and not (outcomes["differs"] or outcomes[NOT_MODELLED])
+        off = any(row.outcome == "fail" for row in self.instructions)
+        return bool(outcomes["equal"]) and not (
+            outcomes["differs"] or outcomes[NOT_MODELLED] or off)
 
     def text(self, form: str = "simple", *, every: bool = False) -> str:
         """Return a summary, what differs and why rows are not scored; with ``every``, each row.
@@ -198,6 +204,10 @@ class KernelReport:
         if reasons and not every:
             parts.append(table(("not scored", "rows", "because"), (
                 (what, times, why) for (what, why), times in reasons.most_common())))
+        if self.instructions:
+            found = list(validate_insns.table(self.instructions))
+            parts += ["instructions an operation by which kernels differ on one hart:",
+                      table(tuple(found[0]), (tuple(row.values()) for row in found))]
         parts += self.notes
         return "\n\n".join(parts) + "\n"
 
@@ -222,6 +232,12 @@ def qemu(*, svvptc: bool = False, via: str = "sbi") -> Machine:
     }, where="data/kernel README: QEMU 10 virt")
 
 
+@lru_cache(maxsize=8)
+def counting(*, svvptc: bool, via: str) -> Machine:
+    """Return that machine with an instruction a cycle, and nothing else that takes time."""
+    return validate_insns.counting(qemu(svvptc=svvptc, via=via))
+
+
 @lru_cache(maxsize=1)
 def _quiet() -> Workload:
     """Return a workload that does nothing but the recording."""
@@ -244,7 +260,7 @@ def _lowered(policy: str, machine: Machine, harts: int, work: replay.Replay) -> 
     asked = scenario.lower(scenario.Scenario(
         policy=policy, machine=machine, harts=harts, workload=_quiet(), nr_cpus=nr_cpus), work=work)
     found = policies.find(policy)
-    if not (machine.svvptc and policy in _OF_THE_TREE and isinstance(found, Linux)):
+    if policy not in _OF_THE_TREE or not isinstance(found, Linux):
         return asked
     program = ops.lower(dataclasses.replace(found, svvptc_aware=True), nr_cpus=nr_cpus)
     return dataclasses.replace(asked, header=program.header, ops=program.ops)
@@ -590,6 +606,30 @@ class _Folder:
                        predicted["fences_full"] - without["fences_full"],
                        reason=wrong or differs or "")
 
+    def instructions(self, row: Counted) -> tuple[int, str]:
+        """Return what a row's policy spends on the paths of its work, and why not, if so."""
+        policy, machine = self.under(row)
+        counter = counting(svvptc=machine.svvptc, via=row.via)
+        work = validate_user.of_row(row)
+        if work is None:
+            return 0, "its user work is not known"
+        trace, wrong = self.trace(row)
+        wrong = wrong or work.wrong or self.sizes(row).unknown
+        total = 0
+        if trace.events and not wrong:
+            total = validate_insns.spent(self.run(trace, policy, counter, row.harts))
+        asked = user_question(work, policy, counter, row.harts)
+        if asked.key not in self.ran:
+            self.ran[asked.key] = self.simulate(asked)
+        return total + validate_insns.spent(self.ran[asked.key]), wrong
+
+    def by_instructions(self) -> Iterable[InsnRow]:
+        """Compare the instructions of the folder's kernels."""
+        known = [row for table in self.tables for row in table if modelled(row.policy)
+                 and row.workload in WORKLOADS and row.via in kernel_counts.VIAS]
+        return validate_insns.compare(known, lambda names: validate_insns.pairs_of(
+            names, base_of, fences_maps), self.instructions)
+
     @staticmethod
     def row(row: Counted, what: str, measured: int | None, predicted: int | None, *,
             tolerance: int = 0, reason: str = "") -> Row:
@@ -755,7 +795,8 @@ def validate_kernel(
     rows += [row for path, name in names.items() if (row := folder.uncounted(path.name, name))]
     notes = [f"{table.file}: column {column!r} is unknown, and not read"
              for table in tables for column in table.unknown]
-    return KernelReport(rows=tuple(rows), notes=(*notes, *unread))
+    return KernelReport(rows=tuple(rows), notes=(*notes, *unread),
+                        instructions=tuple(folder.by_instructions()))
 
 
 def _nameless(tables: Iterable[kernel_counts.Table]) -> Iterable[Row]:
