@@ -47,6 +47,7 @@ ATOMS: Final = _names(lib.csim_atom_name)
 HANDLERS: Final = _names(lib.csim_handler_name)
 WALK_FAILS: Final = _names(lib.csim_walk_fail_name)
 MARKS_MAX: Final = int(lib.CSIM_MARKS_MAX)
+OPS_MAX: Final = int(lib.CSIM_OPS_MAX)
 OP_BYTES: Final = int(ffi.sizeof("struct csim_op"))
 
 

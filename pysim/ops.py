@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from pysim import engine
@@ -155,6 +156,13 @@ _BARRIERS: Final = ("w_w", "rw_rw", "complete")
 _VIA: Final = ("machine", "sbi", "imsic", "hw")
 
 
+def _extent(extent: Extent) -> Extent:
+    """Return what was said to be an extent. Raises InputError for anything else."""
+    if not isinstance(extent, Extent):
+        raise InputError("policy", "extent", f"is ALL, PAGE or RANGE, got {extent!r}")
+    return extent
+
+
 def _index(names: Sequence[str], name: str, what: str) -> int:
     if name not in names:
         raise InputError("policy", what, f"unknown {what} {name!r}", got=name, nearest=names)
@@ -215,7 +223,7 @@ def fence(
     has Svinval. The default threshold is tlb_flush_all_threshold of linux 6.12,
     arch/riscv/mm/tlbflush.c.
     """
-    operands = "x0" if extent is ALL else "va"
+    operands = "x0" if _extent(extent) is ALL else "va"
     asid = "asid" if by_asid else "x0"
     return Step(
         "fence",
@@ -245,7 +253,7 @@ def shootdown(
     """Fences on other harts (and this one when it is in the mask), and the wait for them."""
     return Step(
         "shootdown",
-        f"shootdown of {extent.text} on {who} harts via {via}",
+        f"shootdown of {_extent(extent).text} on {who} harts via {via}",
         a=extent.kind,
         b=_index(_WHO, who, "who"),
         c=_index(_VIA, via, "via"),
@@ -262,7 +270,7 @@ def ack() -> Step:
 
 def defer(extent: Extent, *, who: str = "all") -> Step:
     """Queue a fence for each hart of ``who`` instead of sending an IPI."""
-    text = f"queue a fence of {extent.text}"
+    text = f"queue a fence of {_extent(extent).text}"
     return Step("defer", text, a=extent.kind, b=_index(_WHO, who, "who"))
 
 
@@ -471,7 +479,8 @@ def _lower_steps(code: _Code, steps: Iterable[Steps], marks: Sequence[Mark], pol
             at = None if step.mark is None else _mark_at(marks, step.mark, policy)
             code.emit(_row(step.op, step, at), step.text, step.insn)
         else:
-            raise InputError(f"policy {policy}", "handler", f"{step!r} is not a step")
+            raise InputError(f"policy {policy}", "handler", f"{step!r} is no step: write one as "
+                             "fence(ALL) or when(...)")
 
 
 def handlers(policy: Policy) -> dict[str, Handler]:
@@ -480,7 +489,11 @@ def handlers(policy: Policy) -> dict[str, Handler]:
     for name in engine.HANDLERS:
         method = getattr(policy, name, None)
         if method is not None:
-            found[name] = list(method())
+            steps = method()
+            if not isinstance(steps, Iterable) or isinstance(steps, str | bytes):
+                raise InputError(f"policy {policy.name}", name, "returns its steps, a list, not "
+                                 f"{steps!r}")
+            found[name] = list(islice(steps, engine.OPS_MAX + 1))   # one too many is refused
     return found
 
 

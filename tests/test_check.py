@@ -342,7 +342,7 @@ def test_policy_of_a_file_is_checked_like_ours(tmp_path):
 
 @pytest.mark.parametrize(("step", "reason"), [
     ("fence(", r"mine.py:10: is not Python"),
-    ("3", r"mine.py:\d+: policy mine: .*3 is not a step"),
+    ("3", r"mine.py:\d+: policy mine: .*3 is no step"),
     ("mark('m')", r"mine.py:\d+: policy mine: .*no mark named 'm'"),
     ("mark('m', 'nobody')", r"mine.py:10: policy mine: .*unknown who 'nobody'"),
     ("fence(ALL) + 1", r"mine.py:10: policy mine: TypeError"),

@@ -8,13 +8,23 @@ the ops and not the file: an edit that moves no op recomputes nothing.
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 from pysim import ops, policies
 from pysim.errors import EngineError, FencelabError, InputError
 from pysim.ops import Policy, Program
+
+STEPS_MAX: Final = 1_000_000
+"""So many steps of Python may a file take to make or lower its policy: more is a loop without end.
+assumed: a policy has 1024 ops at most, so a thousand steps for each."""
+
+_MODULE: Final = "fencelab_policy_"
 
 
 def is_file(name: str) -> bool:
@@ -74,10 +84,14 @@ def _loaded(path: Path, wanted: str, mtime_ns: int, size: int) -> Policy:
     if not isinstance(chosen, type):
         return _complete(path, chosen)
     try:
-        return _complete(path, chosen())
+        with _ending(path):
+            made = chosen()
+        return _complete(path, made)
+    except EndlessError as error:
+        raise InputError(_where(path, error), chosen.__name__, str(error)) from error
     except FencelabError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(_where(path, error), chosen.__name__, "cannot be made without arguments: "
                          f"{type(error).__name__}: {error}") from error
 
@@ -98,13 +112,12 @@ def _complete(path: Path, policy: Any) -> Policy:
 
 def _module(path: Path) -> str:
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    return f"fencelab_policy_{path.stem}_{digest}"
+    return f"{_MODULE}{path.stem}_{digest}"
 
 
 def _run(path: Path) -> dict[str, Any]:
     """Execute a Python file as a module of its own and return its names."""
     import importlib.util
-    import sys
 
     name = _module(path)
     spec = importlib.util.spec_from_file_location(name, path)
@@ -113,14 +126,49 @@ def _run(path: Path) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        with _ending(path):
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         raise InputError(f"{path}:{error.lineno}", "", f"is not Python: {error.msg}") from error
     except FencelabError as error:
         raise InputError(_where(path, error), "", str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(_where(path, error), "", f"{type(error).__name__}: {error}") from error
     return vars(module)
+
+
+class EndlessError(FencelabError):
+    """A file of one's own took more steps than any policy needs."""
+
+
+@contextmanager
+def _ending(path: Path | None) -> Iterator[None]:
+    """Raise EndlessError inside the file when it has taken too many steps; None: no file."""
+    left = STEPS_MAX
+    files = (str(path), str(path.resolve())) if path else ()
+
+    def count(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise EndlessError(f"does not end: it has taken {STEPS_MAX:,} steps")
+        return count
+
+    def enter(frame: FrameType, event: str, arg: object) -> Any:
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True        # a loop on one line has no new line
+        return count
+
+    before = sys.gettrace()
+    if path is None or before is not None:      # a debugger, or a measure of coverage, is there
+        yield
+        return
+    sys.settrace(enter)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _where(path: Path, error: BaseException) -> str:
@@ -139,14 +187,15 @@ def lower(policy: Policy, *, nr_cpus: int = 64) -> Program:
     could not be made.
     """
     try:
-        return ops.lower(policy, nr_cpus=nr_cpus)
+        with _ending(_own_file(policy)):
+            return ops.lower(policy, nr_cpus=nr_cpus)
     except EngineError as error:
         # the engine names the handler and the op, as early_trap[3]
         handler = str(error).partition("[")[0].partition(":")[0]
         raise InputError(_written(policy, handler), f"policy {policy.name}", str(error)) from error
     except FencelabError as error:
         raise InputError(_deepest(policy, error), f"policy {policy.name}", str(error)) from error
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(_deepest(policy, error), f"policy {policy.name}", reason) from error
 
@@ -165,12 +214,22 @@ def _written(policy: Policy, handler: str) -> str:
     return f"policy {policy.name}"
 
 
-def _deepest(policy: Policy, error: BaseException) -> str:
+def _own_file(policy: Policy) -> Path | None:
+    """Return the file of a policy whose class is one's own; None for a shipped class."""
+    return _file(policy) if type(policy).__module__.startswith(_MODULE) else None
+
+
+def _file(policy: Policy) -> Path | None:
     import inspect
 
     try:
         file = inspect.getsourcefile(type(policy))
     except (OSError, TypeError):
         file = None
-    where = _where(Path(file), error) if file else ""
+    return Path(file) if file else None
+
+
+def _deepest(policy: Policy, error: BaseException) -> str:
+    file = _file(policy)
+    where = _where(file, error) if file else ""
     return where if ":" in where else _written(policy, "")
