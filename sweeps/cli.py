@@ -170,7 +170,8 @@ def replay(form: str, file: str, policies: Sequence[str], machine: str, harts: i
     workload = {"inherit": "forkburst", "trace": file, **given}
     if eventlog.is_log(file):
         workload["user_faults_per_s"] = 0       # they are in the log
-    base = {"machine": machine, "harts": harts or found.recorded_harts, "root_seed": seed}
+    base = {"machine": machine, "root_seed": seed,
+            "harts": found.recorded_harts if harts is None else harts}
     workload["visit_cycles"] = visit_cycles or _affordable(base | {"workload": workload})
     asked = grid.Sweep(
         where="options", question=f"What does {file} cost?", seeds=seeds,

@@ -746,3 +746,10 @@ def test_the_summary_says_what_is_there_and_what_is_not() -> None:
         "frees of areas older than the recording": 1, "stacks reserved by a fork": 1,
     }
     assert {name: told[name] for name in wanted} == wanted
+
+
+def test_no_harts_are_not_the_recorded_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    from sweeps.cli import main
+
+    assert main(["replay", "riscv-6.12-mark-smp2-forkburst", "--harts", "0"]) == 2
+    assert "options: harts: input should be greater than or equal to 1" in capsys.readouterr().err
