@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pysim import eventlog, ftrace
+from pysim import engine, eventlog, ftrace
 from pysim.errors import InputError
 from pysim.eventlog import Window
 
@@ -47,6 +47,9 @@ COUNTS: Final = (
 
 _NAMED: Final = ("policy", "workload", "smp")
 """Columns without which a row cannot be told from another."""
+
+COUNT_MAX: Final = 1 << 53
+"""A count is no larger: what a program made of it that counts in floating point is still exact."""
 
 _OTHERS: Final = ("boot_id", "rep", "negative_mode", "ipi", "S_sfence_per_vcpu",
                   "M_sfence_per_vcpu", "neg_fill", "neg_hit")
@@ -87,7 +90,7 @@ def named(name: str) -> FileName | None:
 
 
 class MissingColumnError(Exception):
-    """A table lacks a column that a comparison needs; the row is not scored, and says so."""
+    """A row lacks a count that a comparison needs; it is not scored, and says so."""
 
     def __init__(self, column: str) -> None:
         self.column = column
@@ -111,7 +114,7 @@ class Counted:
     counts: dict[str, int]
 
     def __getitem__(self, column: str) -> int:
-        """Return a count. Raises MissingColumnError when the table has no such column."""
+        """Return a count. Raises MissingColumnError when the row has none in that column."""
         try:
             return self.counts[column]
         except KeyError:
@@ -140,25 +143,50 @@ def read_counts(path: Path) -> Table:
     Without the columns that name a row (policy, workload, smp) it has no rows.
     """
     with ftrace.open_text(path) as lines:
-        reader = csv.DictReader(lines)
-        header = [name for name in (reader.fieldnames or ()) if name]
-        nameless = tuple(name for name in _NAMED if name not in header)
-        unknown = tuple(name for name in header if name not in (*_NAMED, *COUNTS, *_OTHERS))
-        rows = [] if nameless else [
-            _counted(path, number, row) for number, row in enumerate(reader, 2)]
+        reader = csv.reader(_plain(lines), skipinitialspace=True, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, ())]
+            nameless = tuple(name for name in _NAMED if name not in header)
+            unknown = tuple(name for name in header
+                            if name and name not in (*_NAMED, *COUNTS, *_OTHERS))
+            for name in header:
+                if name and header.count(name) > 1:
+                    raise InputError(f"{path}:1", name, "two columns have this name")
+            rows = [] if nameless else [
+                _counted(path, reader.line_num, _cells(path, reader.line_num, header, row))
+                for row in reader if row]
+        except csv.Error as error:
+            raise InputError(f"{path}:{reader.line_num}", "", str(error)) from error
     return Table(file=path.name, rows=tuple(rows), nameless=nameless, unknown=unknown)
 
 
+def _plain(lines: Iterator[str]) -> Iterator[str]:
+    """Yield lines as a spreadsheet may have written them: behind a byte order mark, ended by CR."""
+    for number, line in enumerate(lines):
+        yield from (line if number else line.removeprefix("\ufeff")).replace(
+            "\r\n", "\n").replace("\r", "\n").splitlines(keepends=True)
+
+
+def _cells(path: Path, number: int, header: list[str], row: list[str]) -> dict[str, str]:
+    """Return a row by its columns. Raises InputError when it has not as many cells."""
+    if len(row) != len(header):
+        raise InputError(f"{path}:{number}", "", f"has {len(row)} cells, the header {len(header)}")
+    return {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+
+
 def _counted(path: Path, number: int, row: dict[str, str]) -> Counted:
+    """Read a row; a cell that is empty was not counted, as a column that is not there."""
     counts: dict[str, int] = {}
     for column in ("smp", *COUNTS):
-        if column in row:
-            text = row[column] or ""
-            if not (text.isascii() and text.isdecimal()):
-                raise InputError(f"{path}:{number}", column, f"is a count, got {text!r}")
-            counts[column] = int(text)
-    if not counts["smp"]:
-        raise InputError(f"{path}:{number}", "smp", "a machine has a hart")
+        text = row.get(column, "")
+        if not text and column != "smp":
+            continue
+        if not (text.isascii() and text.isdecimal()) or int(text) > COUNT_MAX:
+            raise InputError(f"{path}:{number}", column, f"is a count, got {text[:40]!r}")
+        counts[column] = int(text)
+    if not 1 <= counts["smp"] <= engine.HARTS_MAX:
+        raise InputError(f"{path}:{number}", "smp", "a machine has a hart, and up to "
+                         f"{engine.HARTS_MAX}, got {counts['smp']}")
     return Counted(
         file=path.name, line=number, policy=row["policy"] or "", harts=counts["smp"],
         workload=row["workload"] or "", boot=row.get("boot_id") or "", rep=row.get("rep") or "",

@@ -97,6 +97,13 @@ _PURGE_PAGES: Final = 1 << 20
 """A purge is one range over everything gathered, in effect full (data/kernel README)."""
 
 
+EVENTS_MAX: Final = 1 << 20
+"""A row of more events of a kind is not run. assumed: fifty times the largest counted, and what a
+laptop has memory for."""
+
+_EVENTS: Final = ("ops", "alloc_vmap_area", "free_vmap_area_noflush", "__purge_vmap_area_lazy",
+                  "ftkr_calls", "pf_U_u", "pf_S_u")
+
 NOT_MODELLED: Final = "not modelled"
 
 
@@ -463,6 +470,11 @@ class _Folder:
                 yield self.row(row, "rf_kern", row.counts.get("rf_kern"), None,
                                reason=f"{NOT_MODELLED}: {what} {value!r}")
                 return
+        for column in _EVENTS:
+            if row.counts.get(column, 0) > EVENTS_MAX:
+                yield self.row(row, "row", None, None, reason=(
+                    f"{column} is {row[column]}: more events than are run, {EVENTS_MAX}"))
+                return
         try:
             trace, wrong = self.trace(row)
             result = self.run(trace, *self.under(row), row.harts) if trace.events else None
@@ -795,8 +807,19 @@ def validate_kernel(
     rows += [row for path, name in names.items() if (row := folder.uncounted(path.name, name))]
     notes = [f"{table.file}: column {column!r} is unknown, and not read"
              for table in tables for column in table.unknown]
+    notes += [note for table in tables for note in _twice(table)]
     return KernelReport(rows=tuple(rows), notes=(*notes, *unread),
                         instructions=tuple(folder.by_instructions()))
+
+
+def _twice(table: kernel_counts.Table) -> Iterable[str]:
+    """Say of which runs a table has more than one row."""
+    seen: dict[tuple[object, ...], int] = {}
+    for row in table.rows:
+        key = (row.policy, row.negative, row.via, row.boot, row.harts, row.workload, row.rep)
+        before = seen.setdefault(key, row.line)
+        if before != row.line:
+            yield f"{table.file}:{row.line}: the same run as line {before}: both are compared"
 
 
 def _nameless(tables: Iterable[kernel_counts.Table]) -> Iterable[Row]:

@@ -611,7 +611,13 @@ def test_event_logs_and_recordings_of_one_run_tell_of_the_same_areas(shared: Pat
     (table(ROW | {"rf_kern": "many"}), r"counts_x\.csv:2: rf_kern: is a count, got 'many'"),
     (table(ROW, ROW | {"rf_kern": -1}), r"counts_x\.csv:3: rf_kern: is a count, got '-1'"),
     (table(ROW | {"smp": 0}), "smp: a machine has a hart"),
-    (table(ROW)[:-9], "is a count, got ''"),
+    (table(ROW | {"smp": 5000}), "smp: a machine has a hart, and up to 4096, got 5000"),
+    (table(ROW | {"smp": ""}), r":2: smp: is a count, got ''"),
+    (table(ROW | {"rf_kern": 10**30}), r":2: rf_kern: is a count, got '1000"),
+    (table(ROW)[:-9], r"counts_x\.csv:2: has \d+ cells, the header 17"),
+    (table(ROW).replace("\nmark,", "\nmark,m,"), ":2: has 18 cells, the header 17"),
+    (table(ROW).replace("rf_user", "rf_kern"), ":1: rf_kern: two columns have this name"),
+    (table(ROW, ROW).replace("\nmark,", '\n"mark,'), "expected after"),
 ])
 def test_a_broken_table_is_refused_by_line_and_column(
     tmp_path: Path, text: str, message: str
@@ -631,6 +637,44 @@ def test_a_column_that_is_missing_takes_its_rows_out_of_the_score(
     assert "not scored" in {row.outcome for row in report.rows}
     assert f"the column {column} is missing" in {row.reason for row in report.rows}
     assert "differs" not in {row.outcome for row in report.rows}
+
+
+@pytest.mark.parametrize("written", [
+    lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"),
+    lambda text: text.replace("\n", "\r"), lambda text: text.replace(",", " , "),
+    lambda text: text.replace("\n", "\n\n"),
+])
+def test_a_table_may_come_from_a_spreadsheet(tmp_path: Path, written: Any) -> None:
+    text = written(table(preventive(7, 3, workload="threads"), ROW | {"workload": "threads"}))
+    (tmp_path / "counts_x.csv").write_bytes(text.encode())
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert Counter(row.outcome for row in report.rows) == {"equal": 6}
+    assert not report.notes
+
+
+@pytest.mark.parametrize("column", ["rf_kern", "ftkr_calls", "rf_targets"])
+def test_an_empty_cell_was_not_counted(tmp_path: Path, column: str) -> None:
+    whole = preventive(3, workload="threads")
+    rows = judged(tmp_path, whole, whole | {"rep": 1, column: ""})
+    assert {row.outcome for row in rows if row.rep == "m 0"} == {"equal"}
+    lacking = [row for row in rows if row.rep == "m 1" and row.reason]
+    assert [row.reason for row in lacking] == [f"the column {column} is missing"]
+    assert "differs" not in {row.outcome for row in rows}
+
+
+def test_a_row_of_more_events_than_can_be_run_says_so(tmp_path: Path) -> None:
+    huge = [preventive(10**12), ROW | ANON | {"pf_U_u": 10**9}]
+    rows = judged(tmp_path, *huge, preventive(3, workload="threads"))
+    assert [(r.what, r.outcome) for r in rows[:2]] == [("row", "not scored")] * 2
+    assert "alloc_vmap_area" in rows[0].reason
+    assert "pf_U_u" in rows[1].reason
+    assert {r.outcome for r in rows[2:]} == {"equal"}
+
+
+def test_a_run_that_stands_twice_is_noted(tmp_path: Path) -> None:
+    judged(tmp_path, ROW, preventive(1), ROW | {"rep": 1}, ROW)
+    report = vk.validate_kernel(tmp_path, simulate=naive)
+    assert report.notes == ("counts_x.csv:5: the same run as line 2: both are compared",)
 
 
 def test_what_a_missing_column_does_not_concern_is_scored(tmp_path: Path) -> None:
