@@ -89,6 +89,11 @@ def named(name: str) -> FileName | None:
                     workload=workload)
 
 
+def fences_maps(policy: str) -> bool:
+    """Whether a kernel of that name fences every map: flush_tlb_kernel_range is entered for it."""
+    return policy.startswith("preventive")
+
+
 class MissingColumnError(Exception):
     """A row lacks a count that a comparison needs; it is not scored, and says so."""
 
@@ -124,6 +129,13 @@ class Counted:
     def traced(self) -> bool:
         """Whether ftrace ran meanwhile: its own patching hides the entries of some functions."""
         return "traced" in self.file
+
+    @property
+    def purges(self) -> int:
+        """Purges: entries of the function; where those are hidden, flushes that are no map's."""
+        if not self.traced:
+            return self["__purge_vmap_area_lazy"]
+        return self["ftkr_calls"] - self["alloc_vmap_area"] * fences_maps(self.policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ event counts: so many maps, frees and purges. What is compared:
 
 * several harts: calls for a remote fence of a kernel range (``rf_kern``) and the harts they
   address (``kernel targets`` = ``rf_targets`` - harts x ``rf_full``);
-* one hart: the fences by address and the full ones that ``preventive`` has more than ``mark``;
+* one hart, and a boot before the others are up: the fences by address and the full ones that
+  ``preventive`` has more than ``mark``, a fault that it has more being one fence more;
 * everywhere: page faults of the kernel on kernel addresses, of which there are none; where a row's
   user work is known (`pysim.validate_user`), the local fences of user faults, unmaps and forks, the
   user shootdowns of several harts, and the whole flushes of a module's load and unload;
@@ -25,6 +26,7 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -47,7 +49,7 @@ from pysim.engine import Question, Result
 from pysim.errors import EngineError, InputError
 from pysim.eventlog import Window
 from pysim.ftrace import PAGE_BYTES, Alloc, Event, Free, Purge, Trace
-from pysim.kernel_counts import Counted, FileName, MissingColumnError
+from pysim.kernel_counts import Counted, FileName, MissingColumnError, fences_maps
 from pysim.machines import Machine
 from pysim.policies.linux import Linux
 from pysim.validate_insns import InsnRow
@@ -76,6 +78,13 @@ NO_MAPS: Final = ("idle", "pf_anon", "pf_file", "lat_mmap", "mprotect", "ctxsw")
 OTHERS: Final = ("boot", "bpf", "sockfilter", "bpfmap", "modload", "tv_rand", "tv_vmram",
                  "tv_pcpu")
 WORKLOADS: Final = (*FORKS, *FIXED_PAGES, *NO_MAPS, *OTHERS)
+
+VMRAM_PAGES: Final = 1
+"""Pages of each map of tv_vmram. Source: linux lib/test_vmalloc.c, vm_map_ram_test, nr_pages."""
+
+CONCURRENT: Final = ("forkpar", "forkburst")
+"""Their processes fault at once on several harts; which of them finds a page there already is the
+schedule's: up to 23 fences differ from run to run under one policy (data/kernel, S_addr)."""
 
 VMRAM_BLOCKS: Final = 4
 """tv_vmram: reservations that are blocks, not maps: this many (data/kernel README), and one for
@@ -121,11 +130,6 @@ def modelled(policy: str) -> tuple[str, bool] | None:
 def base_of(policy: str) -> str:
     """Return the kernel that a policy's rows are compared with: `mark` on a CPU like its own."""
     return "mark" + kernel_counts.SVVPTC * policy.endswith(kernel_counts.SVVPTC)
-
-
-def fences_maps(policy: str) -> bool:
-    """Whether a kernel of that name fences every map: flush_tlb_kernel_range is entered for it."""
-    return policy.startswith("preventive")
 
 
 # ---- rows -------------------------------------------------------------------------------------
@@ -386,38 +390,72 @@ class _Folder:
         """Return the sizes of a row's maps, from recordings or from what the test is."""
         maps = row["alloc_vmap_area"]
         if row.workload == "tv_vmram":
-            maps += row["ops"]
-            return _unknown(maps, "the sizes of vm_map_ram's maps were not recorded")
+            return self._ram_sizes(row)
         if row.workload == "tv_pcpu":
             return _unknown(maps, "percpu populates were not recorded")
         if row.workload in FORKS or not maps:
             return _Sizes(pages=(_STACK_PAGES,) * maps)
-        if row.workload in FIXED_PAGES:
-            return self._fixed_sizes(row)
-        return self._recorded_sizes(row)
-
-    def _recorded_sizes(self, row: Counted) -> _Sizes:
-        maps = row["alloc_vmap_area"]
-        recovery = self.recording(row.workload, row.harts)
         if row.workload == "tv_rand":
             return _unknown(maps, "sizes are random, and not of this repetition")
-        if recovery is None:
-            return _unknown(maps, "the sizes of these maps were not recorded")
-        recorded = [area.pages for area in recovery.areas]
-        traced_ops = self.traced_ops(row.workload, row.harts)
-        if not recorded or traced_ops is None or maps * traced_ops != len(recorded) * row["ops"]:
-            return _unknown(maps, f"recorded with {len(recorded)} maps, this row has {maps}")
-        return _Sizes(pages=tuple(recorded[n % len(recorded)] for n in range(maps)))
+        if row.workload in FIXED_PAGES:
+            own = self.own_areas("tv_rand", row.harts)
+            return self._filled(row, maps, own and (
+                *own, *(FIXED_PAGES[row.workload],) * row["ops"]))
+        if row.workload == "boot":
+            return self._boot_sizes(row)
+        return self._filled(row, maps, self.own_areas(row.workload, row.harts, row["ops"]))
 
-    def _fixed_sizes(self, row: Counted) -> _Sizes:
-        """A test's maps are of one size; before them its module is loaded, as in tv_rand."""
-        maps, own = row["alloc_vmap_area"], (FIXED_PAGES[row.workload],) * row["ops"]
-        extra = maps - len(own)
-        recovery = self.recording("tv_rand", row.harts)
-        ops_nr = self.traced_ops("tv_rand", row.harts)
-        if recovery is None or ops_nr is None or len(recovery.areas) - ops_nr != extra:
-            return _unknown(maps, "the sizes of the module's own areas were not recorded")
-        return _Sizes(pages=(*(area.pages for area in islice(recovery.areas, extra)), *own))
+    def _ram_sizes(self, row: Counted) -> _Sizes:
+        """Maps of vm_map_ram are known by their number where every map is a flush, on one hart."""
+        own = self.own_areas("tv_rand", row.harts)
+        if row.harts == 1 and own and fences_maps(row.policy):
+            maps = row["ftkr_calls"] - row.purges
+            return self._filled(row, maps, (*own, *(VMRAM_PAGES,) * row["ops"]))
+        return _unknown(row["alloc_vmap_area"] + row["ops"],
+                        "which areas of vm_map_ram are blocks was not recorded")
+
+    def _boot_sizes(self, row: Counted) -> _Sizes:
+        """A boot's areas are those of a recorded one, a stack for each task: without ftrace's."""
+        maps, own = row["alloc_vmap_area"], self.own_areas("boot", row.harts)
+        if own is None:
+            return _unknown(maps, "the sizes of these maps were not recorded")
+        others = maps - row.counts.get("copy_process", 0)
+        if others != len(own) and not row.traced:
+            return _unknown(maps, f"recorded with {len(own)} areas that are no stacks, this row "
+                            f"has {others}: ftrace maps areas of its own")
+        return self._filled(row, maps, own)
+
+    @staticmethod
+    def _filled(row: Counted, maps: int, own: tuple[int, ...] | None) -> _Sizes:
+        """Areas that a workload always has, and a stack for each task beyond them."""
+        if own is None:
+            return _unknown(maps, "the sizes of these maps were not recorded")
+        stacks = maps - len(own)
+        tasks = stacks if row.traced else row.counts.get("copy_process", 0)
+        if not 0 <= stacks <= tasks:
+            return _unknown(maps, f"recorded with {len(own)} areas that are no stacks, this row "
+                            f"has {maps} areas and {tasks} tasks")
+        return _Sizes(pages=(*own, *(_STACK_PAGES,) * stacks))
+
+    def own_areas(self, workload: str, harts: int, ops_nr: int = 0) -> tuple[int, ...] | None:
+        """Return the pages of the recorded areas that are no stacks, for so many operations.
+
+        Without a number: once, and of tv_rand those of its module alone. They are the same on any
+        number of harts; this one's recording is preferred.
+        """
+        found = sorted((n != harts, n) for _, _, n, w in self.recordings if w == workload)
+        for _, n in found:
+            recovery, traced = self.recording(workload, n), self.traced_ops(workload, n)
+            if recovery is None or not traced or not recovery.areas:
+                continue
+            made = recovery.areas
+            if workload == "tv_rand":
+                made = made[:len(made) - traced]
+            own = tuple(area.pages for area in made if area.pages != _STACK_PAGES)
+            times = Fraction(ops_nr or 1, traced if ops_nr else 1) * len(own)
+            if times.denominator == 1:
+                return tuple(own[at % len(own)] for at in range(int(times)))
+        return None
 
     def traced_ops(self, workload: str, harts: int) -> int | None:
         """Return the operations of a recorded workload, from the table of the traced runs."""
@@ -497,7 +535,8 @@ class _Folder:
         yield self.faults
         if row.harts > 1:
             yield self.by_ipi if row.via == "imsic" else self.several
-        if fences_maps(row.policy) and (row.harts == 1 or row.via == "imsic"):
+        if fences_maps(row.policy) and (row.harts == 1 or row.via == "imsic"
+                                        or row.workload == "boot"):
             yield self.alone
         if not row.negative:
             yield self.user
@@ -586,8 +625,11 @@ class _Folder:
     def by_ipi(self, row: Counted, predicted: Mapping[str, int], wrong: str) -> Iterable[Row]:
         """Compare a kernel that uses its own IPIs: no SBI call is made, firmware fences nothing."""
         wrong = wrong or self.ranges(row)
-        if not wrong and row.workload == "boot" and fences_maps(row.policy):
-            wrong = "calls before the other harts were up are not told apart"
+        if row.workload == "boot" and fences_maps(row.policy):  # entered, whoever is up
+            sizes = (1,) * row["alloc_vmap_area"]
+            predicted = _predicted(self.run(counted_trace(
+                row.harts, sizes, 0, row["__purge_vmap_area_lazy"]), *self.under(row), row.harts))
+            wrong = self.ranges(row)
         yield self.row(row, "ftkr_calls", row["ftkr_calls"], predicted["remote_fence_calls"],
                        tolerance=self.tolerance(row), reason=wrong)
         for what in ("rf_calls", "M_sfence"):
@@ -598,19 +640,19 @@ class _Folder:
         """Compare what ``preventive`` fences more than ``mark`` did in the same repetition."""
         key = (base_of(row.policy), row.file, row.via, row.boot, row.harts, row.workload)
         base = self.base.get((*key, row.rep))
-        wrong = wrong or self.sizes(row).unknown
+        if row.workload != "boot" or row.harts == 1 or row.via == "imsic":
+            wrong = wrong or self.sizes(row).unknown    # early in a boot all are stacks
         if base is None:
             yield self.row(row, "S_addr added", None, predicted["fences_addr"],
                            reason=wrong or "no repetition of `mark` to subtract")
             return
-        later = {self.base[k]["S_addr"] for k in self.base if k[:6] == key and k[6] != "0"}
-        spread = len(later) > 1 and "`mark` itself varies between repetitions"
         marked = self.run(self.trace(base)[0], *self.under(base), base.harts) if base[
             "alloc_vmap_area"] + base["__purge_vmap_area_lazy"] else None
         without = _predicted(marked)
+        more = self.fault_fences(row) - self.fault_fences(base)
         yield self.row(row, "S_addr added", row["S_addr"] - base["S_addr"],
-                       predicted["fences_addr"] - without["fences_addr"],
-                       reason=wrong or spread or "")
+                       predicted["fences_addr"] - without["fences_addr"] + more,
+                       reason=wrong or self.spread(base))
         purges = base["__purge_vmap_area_lazy"] - row["__purge_vmap_area_lazy"]
         differs = purges and ("frees of BPF and modules flush whole too, and `mark` purged another "
                               "number of times")
@@ -641,6 +683,25 @@ class _Folder:
                  and row.workload in WORKLOADS and row.via in kernel_counts.VIAS]
         return validate_insns.compare(known, lambda names: validate_insns.pairs_of(
             names, base_of, fences_maps), self.instructions)
+
+    def fault_fences(self, row: Counted) -> int:
+        """Predict the fences by address of a row's user faults, one page each.
+
+        Only differences are used: a fault that a run had more is anonymous or spurious.
+        """
+        faults = row.counts.get("pf_U_u", 0) + row.counts.get("pf_S_u", 0)
+        work = UserWork(items=(("user_fault", 1, faults),), on_one_hart=(), on_several=())
+        return self.run_user(work, row)["fences_addr"] if faults else 0
+
+    def spread(self, base: Counted) -> str:
+        """Say why another repetition of ``mark`` would have been another base, if so."""
+        if base.workload in CONCURRENT and base.harts > 1:
+            return "processes that fault at once on several harts find other pages there each time"
+        found = {r["S_addr"] - self.fault_fences(r) for r in self.base.values()
+                 if (r.policy, r.file, r.via, r.harts, r.workload)
+                 == (base.policy, base.file, base.via, base.harts, base.workload)
+                 and (r.boot == base.boot or r.workload == "boot")}
+        return "`mark` itself varies between repetitions" if len(found) > 1 else ""
 
     @staticmethod
     def row(row: Counted, what: str, measured: int | None, predicted: int | None, *,

@@ -116,7 +116,7 @@ def _modload(row: Counted) -> UserWork:
 
 def _module(row: Counted, modules: int) -> UserWork:
     wrong = ""
-    purges = row["__purge_vmap_area_lazy"]
+    purges = row.purges
     if row.workload == "modload" and purges != PURGES * modules:
         wrong = f"{purges} purges, not {PURGES} a module: earlier frees were flushed too"
     return UserWork(items=(("flush", 0, WHOLE_FLUSHES * modules),), on_one_hart=("S_full",),

@@ -197,6 +197,81 @@ def test_a_base_that_varies_by_itself_is_not_subtracted(tmp_path: Path) -> None:
     assert outcome(rows, "S_full added")[2] == "equal"
 
 
+def test_a_fault_more_than_the_base_had_is_a_fence_more(tmp_path: Path) -> None:
+    base = ROW | {"smp": 1, "workload": "threads", "S_addr": 100, "pf_U_u": 100}
+    bases = [base, base | {"rep": 1, "S_addr": 90, "pf_U_u": 85, "pf_S_u": 5}]
+    row = preventive(2, smp=1, workload="threads", S_addr=100 + 8 - 3, pf_U_u=97, rf_kern=0)
+    assert outcome(judged(tmp_path, *bases, row), "S_addr added") == (5, 5, "equal")
+    bases[1]["S_addr"] = 91
+    assert outcome(judged(tmp_path, *bases, row), "S_addr added")[2] == "not scored"
+    rows = judged(tmp_path, *(one | {"policy": "mark+svvptc", "S_addr": 7} for one in bases),
+                  row | {"policy": "preventive+svvptc", "S_addr": 15}, simulate=engine.simulate)
+    assert outcome(rows, "S_addr added") == (8, 8, "equal")     # faults fence nothing there
+
+
+@pytest.mark.parametrize("workload", ["forkburst", "forkpar"])
+def test_processes_that_fault_at_once_have_no_base(tmp_path: Path, workload: str) -> None:
+    base = ROW | {"smp": 4, "ipi": "imsic", "workload": workload, "S_addr": 7680}
+    row = preventive(3, smp=4, ipi="imsic", workload=workload, S_addr=7680 + 48 - 4, rf_kern=0)
+    rows = judged(tmp_path, base, row, simulate=engine.simulate)
+    assert outcome(rows, "S_addr added") == (44, 48, "not scored")
+
+
+def area(at: int, pages: int) -> str:
+    align = 32768 if pages == 4 else 1
+    return (f"  init-1 [000] ..... {1 + at / 1000:.6f}: alloc_vmap_area: va_start: "
+            f"{0xFF20000000000000 + at * 0x20000} size={(pages + 1) * 4096} align={align} "
+            "vstart=0xff20000000000000 failed=0")
+
+
+def recorded(folder: Path, workload: str, harts: int, ops_nr: int, *pages: int) -> dict[str, Any]:
+    """Put a recording of these areas into a folder, and its row into a table of traced runs."""
+    name = f"riscv-6.12-mark-smp{harts}-{workload}.ftrace.txt"
+    (folder / name).write_text("\n".join(area(at, n) for at, n in enumerate(pages)))
+    row = ROW | {"smp": harts, "workload": workload, "ops": ops_nr, "alloc_vmap_area": len(pages)}
+    (folder / "counts_traced.csv").write_text(table(row))
+    return row
+
+
+@pytest.mark.parametrize(("maps", "tasks", "want"), [
+    (6, 0, "equal"), (7, 1, "equal"), (8, 2, "equal"), (7, 0, "not scored"), (5, 0, "not scored")])
+def test_areas_beyond_the_recorded_are_stacks_of_the_rows_tasks(
+    tmp_path: Path, maps: int, tasks: int, want: str
+) -> None:
+    recorded(tmp_path, "bpf", 4, 1, 2, 18, 2, 4)        # on other harts, with a stack among them
+    base = ROW | {"smp": 1, "workload": "bpf", "ops": 2, "alloc_vmap_area": 6}
+    row = preventive(maps, smp=1, workload="bpf", ops=2, rf_kern=0, copy_process=tasks,
+                     S_addr=2 * 22 + 4 * (maps - 6))
+    rows = [r for r in judged(tmp_path, base, row) if r.file == "counts_x.csv"]
+    assert outcome(rows, "S_addr added")[2] == want
+
+
+@pytest.mark.parametrize(("workload", "maps", "flushes", "pages"), [
+    ("tv_fix1", 10, 12, 8), ("tv_fix16", 10, 12, 128), ("tv_vmram", 3, 12, 8)])
+def test_a_test_maps_its_modules_areas_and_its_own(
+    tmp_path: Path, workload: str, maps: int, flushes: int, pages: int
+) -> None:
+    recorded(tmp_path, "tv_rand", 2, 2, 7, 1, 4, 33, 70)    # two of them are the module's own
+    base = ROW | {"smp": 1, "workload": workload, "ops": 8, "alloc_vmap_area": maps,
+                  "__purge_vmap_area_lazy": 2, "ftkr_calls": 2}
+    row = base | {"policy": "preventive", "ftkr_calls": flushes, "S_addr": 8 + pages,
+                  "S_full": 22}
+    rows = [r for r in judged(tmp_path, base, row) if r.policy == "preventive"]
+    assert outcome(rows, "S_addr added") == (8 + pages, 8 + pages, "equal")
+    assert outcome(rows, "S_full") == (22, 22, "equal")
+
+
+def test_a_recorded_boot_has_areas_of_ftrace_that_others_have_not(tmp_path: Path) -> None:
+    recorded(tmp_path, "boot", 1, 1, 4, 4, 1, 8)
+    base = ROW | {"smp": 1, "workload": "boot", "ops": 1, "alloc_vmap_area": 4, "copy_process": 3}
+    row = preventive(4, smp=1, workload="boot", ops=1, rf_kern=0, copy_process=3, S_addr=13)
+    rows = [r for r in judged(tmp_path, base, row) if r.policy == "preventive"]
+    assert outcome(rows, "S_addr added")[2] == "not scored"
+    same = {"copy_process": 2, "S_addr": 17}
+    rows = [r for r in judged(tmp_path, base, row | same) if r.policy == "preventive"]
+    assert outcome(rows, "S_addr added") == (17, 17, "equal")
+
+
 def test_without_mark_nothing_is_subtracted(tmp_path: Path) -> None:
     rows = judged(tmp_path, preventive(1, smp=1, S_addr=105, rf_kern=0))
     assert outcome(rows, "S_addr added") == (None, 4, "not scored")
@@ -286,10 +361,11 @@ def test_faults_of_cached_invalid_entries_find_the_mark(tmp_path: Path) -> None:
     assert outcome(judged(tmp_path, row | {"nv_hit": 4}), "nv_hit of pf_S_k")[2] == "differs"
 
 
-def test_an_imsic_boot_does_not_tell_its_early_calls_apart(tmp_path: Path) -> None:
+def test_an_imsic_boot_flushes_each_map_whoever_is_up(tmp_path: Path) -> None:
     (tmp_path / "riscv-6.12-mark-smp2-boot.ftrace.txt").write_text(boot_trace(4, 6))
-    rows = judged(tmp_path, preventive(10, workload="boot", ops=1, ipi="imsic", rf_kern=0))
-    assert outcome(rows, "ftkr_calls") == (10, 6, "not scored")
+    boot = preventive(10, workload="boot", ops=1, ipi="imsic", rf_kern=0)
+    assert outcome(judged(tmp_path, boot), "ftkr_calls") == (10, 10, "equal")
+    assert outcome(judged(tmp_path, boot | {"ftkr_calls": 9}), "ftkr_calls")[2] == "differs"
 
 
 def test_a_run_that_ends_in_a_verdict_differs(tmp_path: Path) -> None:
@@ -364,6 +440,15 @@ def test_a_modules_whole_flushes_are_counted_apart_from_purges(tmp_path: Path) -
     assert outcome(rows, "rf_full")[2] == "not scored"
 
 
+@pytest.mark.parametrize(("policy", "maps"), [("mark", 50), ("preventive", 60)])
+def test_where_ftrace_hides_purges_flushes_tell_them(
+    tmp_path: Path, policy: str, maps: int
+) -> None:
+    row = ROW | {"policy": policy, "workload": "modload", "alloc_vmap_area": maps, "rf_full": 200,
+                 "ftkr_calls": 40 + maps * (policy == "preventive")}
+    assert outcome(traced(tmp_path, row), "rf_full") == (200, 200, "equal")
+
+
 # ---- boots --------------------------------------------------------------------------------------
 
 
@@ -387,6 +472,17 @@ def test_maps_before_the_other_harts_are_up_make_no_call(tmp_path: Path, maps: i
     rows = judged(tmp_path, preventive(maps, workload="boot", ops=1, rf_kern=maps - 4))
     assert outcome(rows, "rf_kern") == (maps - 4, maps - 4, "equal")
     assert outcome(rows, "kernel targets")[2] == "equal"
+
+
+@pytest.mark.parametrize(("spread", "want"), [(0, "equal"), (2, "not scored")])
+def test_maps_before_the_other_harts_are_up_are_fenced_here_page_by_page(
+    tmp_path: Path, spread: int, want: str
+) -> None:
+    (tmp_path / "riscv-6.12-mark-smp2-boot.ftrace.txt").write_text(boot_trace(4, 6))
+    base = ROW | {"workload": "boot", "alloc_vmap_area": 10, "S_addr": 100, "copy_process": 10}
+    row = preventive(10, workload="boot", ops=1, rf_kern=6, S_addr=116)
+    rows = judged(tmp_path, base, base | {"boot_id": "n", "S_addr": 100 + spread}, row)
+    assert outcome(rows, "S_addr added") == (16, 16, want)
 
 
 def test_the_boot_of_an_event_log_serves_where_there_is_no_ftrace(tmp_path: Path) -> None:
