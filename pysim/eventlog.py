@@ -93,6 +93,17 @@ class Window:
     """Where each address space had run when the window began."""
     running: Mapping[int, int] = field(default_factory=dict)
     """What each hart ran then."""
+    missing: int = 0
+    """Events of it that are not in the log, by their numbers."""
+    cut: bool = False
+    """Whether the log ends in it."""
+
+    @property
+    def wrong(self) -> str:
+        """Why it does not tell all that happened; empty if it does."""
+        if self.cut:
+            return "the log ends in this window"
+        return f"{self.missing} events of this window are not in the log" if self.missing else ""
 
     @property
     def calls(self) -> int:
@@ -275,6 +286,8 @@ class _Log:
             return None
         if self.seq is not None and seq > self.seq + 1:
             self.tally.lost[-1] += seq - self.seq - 1
+            if self.window is not None:
+                self.window.missing += seq - self.seq - 1
         self.seq = seq
         self.tally.out_of_order += at_ns < self.now_ns
         self.now_ns = max(self.now_ns, at_ns)
@@ -478,8 +491,10 @@ class _Log:
 
     def page_fault(self, hart: _Hart, given: Mapping[str, int]) -> None:
         """A page fault; what it installed is told by its fences, which Svvptc leaves out."""
+        if given["stval"] >= KERNEL_FIRST:
+            return              # in the middle of anything, where invalid entries are cached
         self.close(hart)
-        if self.svvptc and given["stval"] < KERNEL_FIRST:
+        if self.svvptc:
             self.put(UserFault(*self.at, 1))
 
     def access_flags(self, hart: _Hart, given: Mapping[str, int]) -> None:
@@ -635,8 +650,9 @@ def _lines(log: _Log, lines: Iterable[str]) -> Iterator[Window]:
         ended = log.line(number, text)
         if ended is not None:
             yield ended
-    if log.whole and log.window is not None:
+    if log.window is not None:
         log.end()
+        log.window.cut = not log.whole
         yield log.window
 
 
@@ -644,6 +660,8 @@ def windows(
     path: Path, tally: Tally, *, svvptc: bool = False, imsic: bool = False
 ) -> Iterator[Window]:
     """Yield the windows of an event log in its order, boot first, and fill ``tally``.
+
+    One that the log ends in comes last and says so.
 
     ``svvptc``: the CPU had it, so faults left no fence to be counted by. ``imsic``: the kernel used
     its own IPIs, so each hart's fences for another are among its own.
@@ -661,7 +679,8 @@ def load(path: Path, window: str = "", *, harts: int = 0, svvptc: bool = False,
     """
     tally = Tally()
     if window:
-        found = {one.workload: one for one in windows(path, tally, svvptc=svvptc, imsic=imsic)}
+        found = {one.workload: one for one in windows(path, tally, svvptc=svvptc, imsic=imsic)
+                 if not one.cut}
     else:
         log = _Log(tally=tally, svvptc=svvptc, imsic=imsic, window=Window(workload=""),
                    whole=True)

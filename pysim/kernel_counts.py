@@ -30,6 +30,9 @@ _NAME: Final = re.compile(
     r"(?P<kind>riscv|events)-(?P<version>\d[\w.]*)-(?P<said>[\w.+-]*?)-?smp(?P<harts>[1-9]\d*)"
     r"(?:-(?P<rest>[\w.+-]+?))?\.(?P<form>ftrace\.txt|evt)(?:\.gz)?$"
 )
+_NEGATIVE: Final = re.compile(r"(?:neg|evict)\d+$")
+"""How the emulator cached invalid translations. Source: data/kernel README, negative_mode."""
+
 VIAS: Final = ("sbi", "imsic")
 """How remote fences may have gone; a file or a row that does not say went through SBI."""
 
@@ -64,6 +67,8 @@ class FileName:
     harts: int
     workload: str
     """Empty for an event log, which holds several."""
+    negative: str = ""
+    """How the emulator cached invalid translations; empty: it did not, or the name does not say."""
 
     @property
     def svvptc(self) -> bool:
@@ -74,19 +79,21 @@ class FileName:
 def named(name: str) -> FileName | None:
     """Read ``riscv-VERSION-POLICY[-VIA]-smpN[-VIA]-WORKLOAD.ftrace.txt`` or ``events-...evt``.
 
-    None when it is neither. A policy may have dashes; ``sbi`` and ``imsic`` say how fences went.
+    None when it is neither. A policy may have dashes; ``sbi`` and ``imsic`` say how fences went,
+    ``neg2`` or ``evict4`` how the emulator cached invalid translations.
     """
     match = _NAME.match(name)
     if match is None or (match["kind"] == "events") != (match["form"] == "evt"):
         return None
     before, after = match["said"].split("-"), (match["rest"] or "").split("-")
     vias = [word for word in (*before, *after) if word in VIAS]
-    workload = "-".join(word for word in after if word not in VIAS)
+    modes = [word for word in (*before, *after) if _NEGATIVE.match(word)]
+    policy, workload = ("-".join(word for word in words if word not in (*VIAS, *modes))
+                        for words in (before, after))
     if match["kind"] == "riscv" and not workload:
         return None
-    return FileName(policy="-".join(word for word in before if word not in VIAS),
-                    via=vias[0] if vias else VIAS[0], harts=int(match["harts"]),
-                    workload=workload)
+    return FileName(policy=policy, via=vias[0] if vias else VIAS[0], harts=int(match["harts"]),
+                    workload=workload, negative=modes[0] if modes else "")
 
 
 def fences_maps(policy: str) -> bool:
@@ -219,7 +226,7 @@ def read_events(
     """
     tally, found = ftrace.Tally(), False
     for window in eventlog.windows(path, tally, svvptc=svvptc, imsic=imsic):
-        found = True
+        found = found or not (window.cut and window.workload == eventlog.BOOT)
         _whole(path, tally)
         yield window
     _whole(path, tally)

@@ -381,9 +381,13 @@ def validate(directory: str | Path, *, walks_per_event: Fraction = WALKS_PER_EVE
         raise InputError(str(folder), "", "has no counts_negative_caching.csv")
     measured: dict[tuple[str, int, str], list[kernel_counts.Counted]] = {}
     for one in kernel_counts.read_counts(path).rows:
+        for column in ("ops", "nv_hit"):
+            if column not in one.counts:
+                raise InputError(f"{path}:{one.line}", column, "was not counted")
         measured.setdefault((one.negative, one.harts, one.workload), []).append(one)
     logs = {said.harts: log for log in sorted((folder / "traces").glob("events-*.evt*"))
-            if (said := kernel_counts.named(log.name)) and said.policy == "mark"}
+            if (said := kernel_counts.named(log.name)) and said.policy == "mark"
+            and not said.negative}
     predicted: dict[tuple[str, int], Counter[str]] = {}
     walks: dict[tuple[str, int], int] = {}
     programs = {harts: logged(log, walks_per_event) for harts, log in logs.items()}

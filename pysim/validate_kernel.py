@@ -744,6 +744,8 @@ class _Folder:
                 self.windows[path] = list(kernel_counts.read_events(
                     path, svvptc=name.svvptc, imsic=name.via == "imsic"))
                 for window in self.windows[path]:       # where no ftrace tells what was mapped
+                    if window.wrong:
+                        continue
                     alone = validate_logs.kernel_alone(window)
                     if any(isinstance(event, Alloc) for event in alone.events):
                         self.recordings.setdefault(
@@ -775,10 +777,15 @@ class _Folder:
                     what="rf_kern", measured=window.calls, predicted=None,
                     reason=f"{NOT_MODELLED}: policy {name.policy!r}"))
                 continue
+            if window.wrong:
+                yield _of_log(path, name, window, validate_logs.Compared(
+                    what="window", measured=None, predicted=None, reason=window.wrong))
+                continue
             predicted = self.predict(window, name, name.policy)
             for compared in validate_logs.compare(window, predicted):
                 yield _of_log(path, name, window, compared)
-            yield from self.cross(path, name, window)
+            if not name.negative:
+                yield from self.cross(path, name, window)
 
     def cross(self, path: Path, name: FileName, window: Window) -> Iterable[Row]:
         """Compare a window under the other kernels with what those counted of its workload."""
@@ -806,10 +813,11 @@ class _Folder:
         for path, windows in self.windows.items():
             name = kernel_counts.named(path.name)
             assert name is not None
-            if (name.policy, name.via, name.harts) != (row.policy, row.via, row.harts):
+            if (name.policy, name.via, name.harts, name.negative) != (
+                    row.policy, row.via, row.harts, row.negative):
                 continue
             for window in windows:
-                if window.workload == row.workload:
+                if window.workload == row.workload and not window.wrong:
                     fenced = self.predict(window, name, row.policy)
                     for one in validate_logs.against_row(window, fenced, row):
                         yield self.row(row, one.what, one.measured, one.predicted,
@@ -817,7 +825,8 @@ class _Folder:
 
 
 def _of_log(path: Path, name: FileName, window: Window, compared: validate_logs.Compared) -> Row:
-    policy = name.policy + " (imsic)" * (name.via == "imsic")
+    policy = name.policy + f" ({name.negative})" * bool(name.negative) + (
+        " (imsic)" * (name.via == "imsic"))
     return Row(file=path.name, policy=policy, harts=name.harts, workload=window.workload, rep="",
                what=compared.what, measured=compared.measured, predicted=compared.predicted,
                reason=compared.reason)
@@ -847,9 +856,10 @@ def validate_kernel(
     tables = [kernel_counts.read_counts(path) for path in files
               if path.name.startswith("counts") and path.name.endswith((".csv", ".csv.gz"))]
     names = {path: name for path in files if (name := kernel_counts.named(path.name)) is not None}
-    logs = [path for path, name in names.items() if not name.workload]
+    logs = sorted((path for path, name in names.items() if not name.workload),
+                  key=lambda path: bool(names[path].negative))
     recordings, unread = {}, []
-    for path, name in names.items():
+    for path, name in sorted(names.items(), key=lambda item: not item[1].negative):  # plain: last
         try:
             if name.workload:
                 recordings[name.policy, name.via, name.harts, name.workload] = replay.recovered(

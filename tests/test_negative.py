@@ -170,3 +170,12 @@ def test_the_command_prints_the_walk_rate_beside_the_rows(
     rates = {row["walks_per_event"] for row in rows if row["from"].startswith("log")}
     assert rates == {0.5}
     assert main(["validate", "negative", "/nowhere"]) == 2
+
+
+@pytest.mark.parametrize("column", ["nv_hit", "ops"])
+def test_a_table_without_its_counts_is_refused(tmp_path: Path, column: str) -> None:
+    columns = [c for c in ("policy", "smp", "workload", "ops", "nv_hit") if c != column]
+    (tmp_path / "counts_negative_caching.csv").write_text(
+        ",".join(columns) + "\n" + ",".join(["mark", "2", "fork", "1"][:len(columns)]) + "\n")
+    with pytest.raises(InputError, match=rf"csv:2: {column}: was not counted"):
+        negative.validate(tmp_path)

@@ -550,6 +550,34 @@ def test_an_event_log_is_compared_window_by_window(tmp_path: Path) -> None:
         ("fork", "rf_kern", 2, 2, "equal"), ("fork", "kernel targets", 4, 4, "equal")]
 
 
+def test_a_window_that_is_not_whole_is_not_scored(tmp_path: Path) -> None:
+    lines = LOG.splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if "MARK 13" in line)
+    for text, why in (("".join(lines[:at]), "the log ends in this window"),
+                      ("".join(lines[:at - 3] + lines[at - 1:]),
+                       "2 events of this window are not in the log")):
+        (tmp_path / "events-6.12-preventive-smp2.evt").write_text(text)
+        rows = [r for r in judged(tmp_path, ROW) if r.file.startswith("events")
+                and r.what in ("rf_kern", "kernel targets", "window")]
+        assert {r.outcome for r in rows if r.workload == "boot"} == {"equal"}
+        assert [r.reason for r in rows if r.workload == "fork"] == [why]
+
+
+@pytest.mark.parametrize("name", ["mark-neg2-smp2", "mark-smp2-evict6"])
+def test_a_log_of_cached_invalid_entries_is_its_policys(tmp_path: Path, name: str) -> None:
+    text = every_fence(2, "sbi").replace("preventive", "mark")
+    flush = next(line for line in text.splitlines() if "__flush_tlb_range" in line)
+    fault = f"{flush.split()[0]} 0 1.5 pagefault cause=f stval=ff20000000010000"
+    for between in ("", fault + "\n"):     # the kernel faults between a flush and its fence
+        (tmp_path / f"events-6.12-{name}.evt").write_text(
+            text.replace(flush + "\n", flush + "\n" + between))
+        rows = [r for r in judged(tmp_path, ROW, simulate=engine.simulate)
+                if r.file.startswith("events") and r.what.startswith("user")]
+        assert {r.outcome for r in rows} == {"equal"}
+        assert rows[0].policy == f"mark ({'neg2' if 'neg2' in name else 'evict6'})"
+    assert any(r.measured for r in rows)
+
+
 def every_fence(harts: int, via: str) -> str:
     """A log of a fork in which two harts take part, as a kernel with SBI or IMSIC leaves it."""
     lines: list[str] = []
@@ -806,6 +834,8 @@ def test_an_unknown_column_is_named(tmp_path: Path) -> None:
     ("riscv-6.12-broken-b2-smp4-fork.ftrace.txt", ("broken-b2", "sbi", 4, "fork")),
     ("events-6.12-preventive-smp16.evt.gz", ("preventive", "sbi", 16, "")),
     ("events-6.12-preventive-smp16-imsic.evt", ("preventive", "imsic", 16, "")),
+    ("events-6.12-mark-neg2-smp2.evt.gz", ("mark", "sbi", 2, "")),
+    ("riscv-6.12-mark-smp2-evict4-fork.ftrace.txt", ("mark", "sbi", 2, "fork")),
     ("events-6.12-preventive-smp0.evt", None), ("riscv-6.12-mark-smp2.ftrace.txt", None),
     ("events-6.12-mark-smp2.ftrace.txt", None), ("x86-6.18-compile.ftrace.txt.gz", None),
 ])
