@@ -104,7 +104,11 @@ def validate_negative(form: str, directory: str, *, walks_per_event: float) -> i
 @click.option("--every", is_flag=True, help="Show every row, not only what differs.")
 @formatted
 def validate_kernel(form: str, directory: str, *, every: bool) -> int:
-    """Fences of real kernels, counted, beside the engine's under the same recorded work."""
+    """Fences of real kernels, counted, beside the engine's under the same recorded work.
+
+    DIRECTORY holds counts*.csv, events-*.evt.gz and riscv-*.ftrace.txt.gz: see
+    docs/counted-kernels.md.
+    """
     from pysim.validate_kernel import validate_kernel as compare
     from sweeps import listings
 
