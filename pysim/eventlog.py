@@ -233,11 +233,18 @@ class _Hart:
     fenced: bool = False     # a flush of everything, or of a kernel range, is under way
     waits: bool = False      # the event is a flush of which no fence was seen yet
     flush_va: int = -1       # where it begins; -1: it is none, 0: the whole space
+    served: dict[int, int] = field(default_factory=dict)    # by hart, pages fenced for it; -1: all
+    serves: _Hart | None = None             # for whom it fenced last
 
-    def covers(self, va: int | None, *, by_asid: bool) -> bool:
-        """Whether a fence belongs to what the hart flushes; by address, or everything."""
+    def covers(self, va: int | None, on: int, *, by_asid: bool) -> bool:
+        """Whether a fence on a hart belongs to what this one flushes; by address, or everything.
+
+        Pages are fenced in their order, so of flushes under way at once the next page tells which.
+        """
         if by_asid:
-            return self.flush_va >= 0 and (va is None or va >= self.flush_va)
+            pages = self.served.get(on, 0)
+            return self.flush_va >= 0 and (pages == 0 if va is None else
+                                           pages >= 0 and va == self.flush_va + pages * PAGE_BYTES)
         return self.fenced if va is None else self.first_va <= va < self.end_va
 
 
@@ -358,6 +365,7 @@ class _Log:
         hart.first_va = hart.end_va = hart.next_va = 0
         hart.fenced = hart.waits = False
         hart.flush_va = -1
+        hart.served = {}
 
     def longer(self, hart: _Hart, pages: int) -> None:
         """Change the pages of the event that the hart's fences belong to."""
@@ -384,12 +392,19 @@ class _Log:
         if va is not None and va < KERNEL_FIRST and not by_asid:
             self.user_page(hart, va)
             return
-        # under the kernel's own IPIs every hart fences for the one that waits
-        for one in (hart, *(self.harts.values() if self.imsic else ())):
-            if one.covers(va, by_asid=by_asid):
-                if by_asid and va is not None and one is hart:
-                    self.longer(hart, self.pages(hart) + 1)
-                one.waits = one.waits and not by_asid
+        # under the kernel's own IPIs every hart fences for the one that waits; a fence of all is
+        # sooner for a whole space, and for who has seen none yet
+        asking = [hart.serves or hart, hart, *(self.harts.values() if self.imsic else ())]
+        if by_asid and va is None:
+            asking.sort(key=lambda one: (one.flush_va != 0, not one.waits))
+        on = self.at[1]
+        for one in asking:
+            if one.covers(va, on, by_asid=by_asid):
+                if by_asid:
+                    hart.serves = one
+                    one.served[on] = -1 if va is None else one.served.get(on, 0) + 1
+                    self.longer(one, max(self.pages(one), one.served[on]))
+                    one.waits = False
                 return
         self.other(kind)
 

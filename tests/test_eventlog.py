@@ -56,8 +56,9 @@ class Log:
     def remote(self, hart: int, fid: int, mask: int, start: int, size: int) -> Log:
         return self(hart, "sbi_rfence", fid=fid, hmask=mask, start=start, size=size, asid=1)
 
-    def windows(self, *, svvptc: bool = False, tally: ftrace.Tally | None = None) -> list[Window]:
-        log = eventlog._Log(tally=tally or ftrace.Tally(), svvptc=svvptc,
+    def windows(self, *, svvptc: bool = False, imsic: bool = False,
+                tally: ftrace.Tally | None = None) -> list[Window]:
+        log = eventlog._Log(tally=tally or ftrace.Tally(), svvptc=svvptc, imsic=imsic,
                             window=Window(workload="boot"))
         return list(eventlog._lines(log, self.lines))
 
@@ -137,6 +138,22 @@ def test_a_flush_reaches_as_far_as_its_fences_say() -> None:
 
 def spaces(window: Window) -> list[tuple[int, int]]:
     return [(event.hart, event.space) for event in window.events if isinstance(event, SwitchMm)]
+
+
+def test_flushes_under_way_at_once_are_told_apart_by_their_pages() -> None:
+    """Under the kernel's own IPIs a hart fences for another while its own flush has not begun."""
+    log = booted()(0, "MARK", "12").flush(0, MM, 0x5000).flush(1, MM)
+    log.fence(0, asid=1).fence(1, asid=1)                   # hart 1's, of the whole space
+    log.fence(1, 0x5000, 0x6000, asid=1).fence(0, 0x5000, 0x6000, asid=1)
+    log.flush(0, MM, 0x8000).flush(1, MM, 0x9000)
+    for hart in (1, 0):
+        log.fence(hart, 0x9000, asid=1).fence(hart, 0x8000, 0x9000, 0xA000, asid=1)
+    log.flush(1, MM).fence(2, asid=1)                       # it runs on another hart alone
+    log.flush(0, MM).fence(0, asid=1).flush(2, MM).fence(0, asid=1)
+    window = fork_window(log, imsic=True)
+    assert [(event.hart, event.pages) for event in of(window, UserUnmap)] == [
+        (0, 2), (1, 0), (0, 3), (1, 1), (1, 0), (0, 0), (2, 0)]
+    assert not window.others
 
 
 def test_a_space_at_the_place_of_a_dead_one_is_another() -> None:
