@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def test_the_commands_are_ones(root: Path) -> None:
 
 
 TEXT, NUMBER, YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+ANY = {"type": "object"}
 PARAMS = {"type": "object", "additionalProperties": TEXT}
 
 
@@ -58,23 +60,15 @@ def strict(required: str, **fields: object) -> dict[str, object]:
             "required": required.split()}
 
 
-CONTAINER = strict(
-    "name image", name=TEXT, image=TEXT, env={"type": "array"},
-    resources=strict("requests limits", requests=PARAMS, limits=PARAMS),
-    volumeMounts={"type": "array", "items": strict("name mountPath", name=TEXT, mountPath=TEXT)})
-TEMPLATE = strict("spec", metadata={"type": "object"}, spec=strict(
-    "containers", containers={"type": "array", "minItems": 1, "items": CONTAINER},
-    volumes={"type": "array", "items": strict("name persistentVolumeClaim", name=TEXT,
-             persistentVolumeClaim=strict("claimName", claimName=TEXT))}))
 WORKERS = strict(
     "groupName minReplicas maxReplicas rayStartParams template", groupName=TEXT, replicas=NUMBER,
     minReplicas=NUMBER, maxReplicas=NUMBER, numOfHosts=NUMBER, rayStartParams=PARAMS,
-    template=TEMPLATE, scaleStrategy={"type": "object"})
+    template=ANY, scaleStrategy=ANY)
 CLUSTER = strict(
     "headGroupSpec", rayVersion=TEXT, enableInTreeAutoscaling=YES, suspend=YES,
-    autoscalerOptions={"type": "object"}, headServiceAnnotations=PARAMS,
+    autoscalerOptions=ANY, headServiceAnnotations=PARAMS,
     headGroupSpec=strict("rayStartParams template", serviceType=TEXT, enableIngress=YES,
-                         headService={"type": "object"}, rayStartParams=PARAMS, template=TEMPLATE),
+                         headService=ANY, rayStartParams=PARAMS, template=ANY),
     workerGroupSpecs={"type": "array", "items": WORKERS})
 JOB = strict(
     "apiVersion kind metadata spec", apiVersion={"const": "ray.io/v1"}, kind={"const": "RayJob"},
@@ -84,24 +78,91 @@ JOB = strict(
         entrypointResources=TEXT, entrypointNumCpus={"type": "number"}, suspend=YES,
         activeDeadlineSeconds=NUMBER, backoffLimit=NUMBER, shutdownAfterJobFinishes=YES,
         ttlSecondsAfterFinished=NUMBER, clusterSelector=PARAMS, rayClusterSpec=CLUSTER))
-"""What this file may say: KubeRay's ray-operator/apis/ray/v1/{rayjob,raycluster}_types.go, whose
-names and types these are, and of a pod what the example uses."""
+"""What a RayJob may say around its pods: names, types and what is required, as KubeRay's
+helm-chart/kuberay-operator/crds/ray.io_rayjobs.yaml has them for v1 (037e91b), of the modes those
+of ray-operator/apis/ray/v1/rayjob_types.go. Fields that later versions added are not used."""
+CRD = "FENCELAB_RAYJOB_CRD"
+"""In the environment: KubeRay's own definition of a RayJob, that file, to be asked as well."""
+
+
+def job_text(root: Path) -> str:
+    return (root / "docs" / "cluster" / "rayjob.yaml").read_text()
+
+
+def refused(text: str, schema: object, *changes: tuple[str, str]) -> None:
+    """Prove that a schema takes the text, and refuses it with any of these changes."""
+    jsonschema = pytest.importorskip("jsonschema", reason="NO JSONSCHEMA: pip install jsonschema")
+    jsonschema.validate(yaml.safe_load(text), schema)
+    for right, wrong in changes:
+        assert right in text
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(text.replace(right, wrong)), schema)
+
+
+AROUND_PODS = (("minReplicas:", "minReplica:"), ("entrypoint:", "entryPoint:"), ('"0"', "0"),
+               ("rayClusterSpec:", "rayCluster:"), ("replicas: 2", 'replicas: "2"'))
 
 
 def test_the_job_has_the_fields_of_a_rayjob_and_no_other(root: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema", reason="NO JSONSCHEMA: pip install jsonschema")
-    text = (root / "docs" / "cluster" / "rayjob.yaml").read_text()
-    jsonschema.validate(yaml.safe_load(text), JOB)
-    for right, wrong in (("minReplicas:", "minReplica:"), ("entrypoint:", "entryPoint:"),
-                         ('"0"', "0"), ("K8sJobMode", "K8SJobMode"), ("image:", "Image:")):
+    refused(job_text(root), JOB, *AROUND_PODS, ("K8sJobMode", "K8SJobMode"))
+    for group in yaml.safe_load(job_text(root))["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+IN_PODS = (("image:", "Image:"), ("mountPath: /", "path: /"), ("claimName:", "claim:"),
+           ("- name: ray-head", "- name: 3"))
+
+
+def pods(text: str) -> list[dict[str, object]]:
+    """Return the pods that a job's cluster is made of."""
+    cluster = yaml.safe_load(text)["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **group["template"]}
+            for group in groups]
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["oldest", "newest"])
+def test_the_jobs_pods_are_ones_to_kubernetes(root: Path, which: int) -> None:
+    kubernetes = pytest.importorskip(
+        "kubernetes_validate", reason="NO SCHEMAS OF KUBERNETES: pip install kubernetes-validate")
+    version = kubernetes.utils.all_versions()[which]
+
+    def ask(text: str) -> list[str]:
+        return [kubernetes.validate(pod, version, strict=True) for pod in pods(text)]
+
+    text = job_text(root)
+    assert ask(text) == [kubernetes.utils.major_minor(version)] * 2
+    for right, wrong in IN_PODS:
         assert right in text
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(yaml.safe_load(text.replace(right, wrong)), JOB)
+        with pytest.raises(kubernetes.ValidationError):
+            ask(text.replace(right, wrong))
+
+
+def closed(schema: object) -> object:
+    """Return a schema that refuses fields it does not name, as an API server does when asked to."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: closed(one) for name, one in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" \
+            and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+def test_the_job_fits_kuberays_own_definition(root: Path) -> None:
+    if CRD not in os.environ:
+        pytest.skip(f"NO {CRD}: KubeRay's own definition of a RayJob is not asked")
+    definition = yaml.safe_load(Path(os.environ[CRD]).read_text())
+    assert definition["spec"]["names"]["kind"] == "RayJob"
+    schema = next(one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"]
+                  if one["name"] == "v1")
+    refused(job_text(root), closed(schema), *AROUND_PODS, *IN_PODS)
 
 
 def test_the_job_names_one_ray_everywhere(root: Path) -> None:
-    text = (root / "docs" / "cluster" / "rayjob.yaml").read_text()
-    job = yaml.safe_load(text)
+    job = yaml.safe_load(job_text(root))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
     version = cluster["rayVersion"]
