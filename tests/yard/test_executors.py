@@ -332,7 +332,7 @@ def test_a_node_with_cffi_alone_answers_what_it_was_sent(tmp_path: Path) -> None
     done = subprocess.run(
         [python, "-c", NODE], input=packed_jobs([Job(i, one) for i, one in enumerate(asked)]),
         capture_output=True, check=False, cwd=tmp_path,
-        env={**environment(), "PYTHONPATH": str(tmp_path / "package")})
+        env={**environment(tmp_path), "PYTHONPATH": str(tmp_path / "package")})
     assert (done.returncode, done.stderr) == (0, b"")
     batches, said = pickle.loads(done.stdout)
     rows = collect(map(unpacked_batch, batches))

@@ -14,7 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nodes import ON_CLUSTERS, bare_python, environment
+from nodes import (
+    ON_CLUSTERS,
+    UP_SECONDS,
+    NoClusterError,
+    bare_python,
+    brought_up,
+    driver_environment,
+    end_all,
+    environment,
+    last_line,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -95,9 +105,7 @@ def machine(network: str, name: str, hidden: list[str], shown: dict[str, str], p
     child = subprocess.Popen(
         ["ip", "netns", "exec", network, "unshare", "-m", "-u", "sh", "-c",
          f"hostname {name} && {mounts} && cd / && exec {start}"],
-        env={**environment(), **shown},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True)
+        env=shown, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         yield child
     finally:
@@ -106,15 +114,55 @@ def machine(network: str, name: str, hidden: list[str], shown: dict[str, str], p
         child.wait()
 
 
-def listens(head: subprocess.Popen[bytes]) -> bool:
-    """Tell whether the head takes connections by now."""
-    code = f"import socket; socket.create_connection(({HEAD!r}, {PORT})).close()"
-    return subprocess.run([*inside(head), sys.executable, "-c", code], capture_output=True,
-                          check=False).returncode == 0
-
-
 def inside(child: subprocess.Popen[bytes]) -> list[str]:
     return ["nsenter", "-t", str(child.pid), "-m", "-n", "-u"]
+
+
+MEET = f"""
+import socket, sys, time
+while True:
+    try:
+        socket.create_connection(({HEAD!r}, {PORT})).close()
+        break
+    except OSError:
+        time.sleep(0.2)
+import ray
+ray.init(address="{HEAD}:{PORT}", log_to_driver=False, logging_level="ERROR")
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.2)
+"""
+
+
+@contextlib.contextmanager
+def two_machines(folder: Path, python: str, drivers: str
+                 ) -> Iterator[tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    """Start two machines that meet; raise NoClusterError unless they do."""
+    shown = {**environment(folder), **token(folder)}
+    with contextlib.ExitStack() as up:
+        first, second = up.enter_context(two_networks())
+        up.callback(end_all, folder)
+        sessions = up.enter_context(_short_folder())
+        head = up.enter_context(machine(
+            first, "head", [sessions], shown, python, "--head", f"--node-ip-address={HEAD}",
+            f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={sessions}"))
+        other = up.enter_context(machine(
+            second, "other", [sessions, drivers], shown, python,
+            f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}"))
+        try:
+            subprocess.run([*inside(head), python, "-c", MEET], check=True, timeout=UP_SECONDS,
+                           env=shown, capture_output=True, text=True)
+        except subprocess.TimeoutExpired as error:
+            raise NoClusterError(f"two machines have not met after {UP_SECONDS} s") from error
+        except subprocess.CalledProcessError as error:
+            raise NoClusterError(f"two machines cannot meet: {last_line(error.stderr)}") from error
+        yield head, other
+
+
+def token(folder: Path) -> dict[str, str]:
+    """Return what every process shows a cluster that asks for a token."""
+    file = folder / "token"
+    file.write_text("0123456789abcdef" * 4)
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
 
 
 def test_a_second_machine_without_the_package_works_and_may_die(tmp_path: Path) -> None:
@@ -122,28 +170,15 @@ def test_a_second_machine_without_the_package_works_and_may_die(tmp_path: Path) 
     python = bare_python(tmp_path / "node", "ray", "cffi")
     (names := tmp_path / "names").mkdir()
     (drivers := tmp_path / "driver").mkdir()
-    (tmp_path / "token").write_text("0123456789abcdef" * 4)
-    shown = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
-    with contextlib.ExitStack() as up:
-        first, second = up.enter_context(two_networks())
-        sessions = up.enter_context(_short_folder())
-        head = up.enter_context(machine(
-            first, "head", [sessions], shown, python, "--head", f"--node-ip-address={HEAD}",
-            f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={sessions}"))
-        while not listens(head):
-            assert head.poll() is None
-            time.sleep(0.2)
-        other = up.enter_context(machine(
-            second, "other", [sessions, str(drivers)], shown, python,
-            f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}"))
-        code = DRIVER.format(here=str(HERE), names=str(names), go=str(tmp_path / "go"),
-                             address=f"{HEAD}:{PORT}")
+    code = DRIVER.format(here=str(HERE), names=str(names), go=str(tmp_path / "go"),
+                         address=f"{HEAD}:{PORT}")
+    with brought_up(lambda: two_machines(tmp_path, python, str(drivers))) as (head, other):
         driver = subprocess.Popen(
             [*inside(head), sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(drivers), **shown})
+            env=driver_environment(TMPDIR=str(drivers), **token(tmp_path)))
         try:
-            refused = subprocess.run(
+            refused = subprocess.run(   # after as long as it has patience
                 [*inside(head), sys.executable, "-c", code], text=True, capture_output=True,
                 env={**os.environ, "RAY_AUTH_MODE": "disabled"}, check=False)
             assert refused.stderr.splitlines()[-1].endswith(

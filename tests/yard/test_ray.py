@@ -10,15 +10,11 @@ import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import asks
 import pytest
-from nodes import ON_CLUSTERS, free_port, listening, nodes
 
 from pysim.errors import InputError
 from sweeps.executors.ray import Hello, Ray, disagreement
@@ -77,71 +73,6 @@ def test_crashes_and_exceptions_are_named_and_cost_nothing_else() -> None:
     assert all(found[i] == want(i) for i in range(120) if i not in failed)
 
 
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={
-    "num_cpus": 1, "include_dashboard": False, **eval(sys.argv[1])})
-cluster.add_node(num_cpus=1)
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-WHERE = """
-import json, sys
-sys.path.insert(0, {here!r})
-import asks
-from sweeps.executors.ray import Ray
-from sweeps.executors.shard import Job, Stop
-
-def where(asked):   # pickled by value: it lies in __main__
-    import os, signal, pysim
-    if asked.header:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return pysim.__file__.encode()
-
-jobs = [Job(i, asks.question(i, "segfault" if i == 30 else "")) for i in range(60)]
-rows = [row for batch in Ray({address!r}, None, where)(jobs, stop=Stop()) for row in batch.rows]
-print(json.dumps([[row.index, row.record.decode(), row.error] for row in rows]))
-"""
-
-
-@contextmanager
-def cluster(folder: Path, *wanted: str, **options: int) -> Iterator[str]:
-    """Start two nodes that know nothing of the package; yield their address."""
-    with nodes(folder, CLUSTER, repr(options), wanted=("ray", "cffi", *wanted)) as (address, _):
-        yield address
-
-
-def place_of_work(address: str) -> str:
-    """Ask 60 jobs, one of which crashes; return where the workers' package lies."""
-    code = WHERE.format(here=str(HERE), address=address)
-    child = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True,
-                           check=False)
-    assert child.returncode == 0, child.stderr
-    rows = json.loads(child.stdout)
-    assert sorted(index for index, _, _ in rows) == list(range(60))
-    assert [index for index, _, error in rows if error] == [30]
-    (place,) = {record for _, record, error in rows if not error}
-    return place
-
-
-@ON_CLUSTERS
-def test_a_cluster_that_lacks_the_package_gets_it(tmp_path: Path) -> None:
-    with cluster(tmp_path) as address:
-        assert re.search("py_modules_files|fencelab-ship-", place_of_work(address))
-
-
-@ON_CLUSTERS
-@pytest.mark.skipif(importlib.util.find_spec("grpc") is None,
-                    reason="NO GRPC: ray://, Ray's client, is not tested (pip install grpcio)")
-def test_a_cluster_behind_rays_client_gets_the_package_too(tmp_path: Path) -> None:
-    port = free_port()
-    with cluster(tmp_path, "grpcio", ray_client_server_port=port):
-        listening("127.0.0.1", port)
-        assert "py_modules_files" in place_of_work(f"ray://127.0.0.1:{port}")
-
-
 def test_an_address_is_required() -> None:
     with pytest.raises(InputError, match="--address: the ray executor needs one"):
         Ray(None)
@@ -196,71 +127,6 @@ def test_another_engine_is_refused_before_any_work() -> None:
                            check=False)
     assert re.fullmatch(r"--address local: node \S+ has engine 000000000000, this is [0-9a-f]{12}: "
                         r"remove .*\n", child.stdout), child
-
-
-NODES = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-node = cluster.add_node(num_cpus=2)
-print(cluster.address, flush=True)
-for line in sys.stdin:
-    if line == "kill\\n":
-        cluster.remove_node(node, allow_graceful=False)
-        print("killed", flush=True)
-    else:
-        cluster.add_node(num_cpus=1)
-        print("added", flush=True)
-cluster.shutdown()
-"""
-LONG = """
-import json, sys
-sys.path.insert(0, {here!r})
-import asks
-from sweeps.executors.ray import Ray
-from sweeps.executors.shard import Job, Stop
-
-def signed(asked):   # leaves its node's name; all but the first ones wait for three such names
-    import os, ray, time
-    names = os.path.join({folder!r}, "nodes")
-    open(os.path.join(names, ray.get_runtime_context().get_node_id()), "w").close()
-    while int.from_bytes(asked.params, "little") >= 20 and len(os.listdir(names)) < 3:
-        time.sleep(0.05)
-    time.sleep(0.05)
-    return asked.params
-
-rows = []
-for batch in Ray({address!r}, None, signed)([Job(i, asks.question(i)) for i in range(150)],
-                                            stop=Stop()):
-    rows += batch.rows
-print(json.dumps([[row.index, row.record.hex(), row.error] for row in rows]))
-"""
-
-
-@ON_CLUSTERS
-def test_a_node_that_dies_in_the_middle_costs_nothing_and_one_that_comes_is_used(
-    tmp_path: Path
-) -> None:
-    """Both nodes are at work when one is killed, and the rest waits until a third has begun."""
-    (names := tmp_path / "nodes").mkdir()
-    with nodes(tmp_path, NODES) as (address, tell):
-        code = LONG.format(here=str(HERE), address=address, folder=str(tmp_path))
-        child = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE)
-        try:
-            while len(list(names.iterdir())) < 2:
-                assert child.poll() is None, child.communicate()
-                time.sleep(0.05)
-            assert tell("kill") == "killed"
-            assert tell("add") == "added"
-            out, err = child.communicate()
-        finally:
-            child.kill()
-    assert child.returncode == 0, err
-    rows = json.loads(out.splitlines()[-1])
-    assert sorted(index for index, _, _ in rows) == list(range(150))
-    assert [error for _, _, error in rows if error] == []
-    assert all(record == asks.question(index).params.hex() for index, record, _ in rows)
 
 
 def test_a_job_past_its_time_is_named_on_a_cluster_too() -> None:

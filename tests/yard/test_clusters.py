@@ -1,0 +1,134 @@
+"""The ray executor on two nodes without the package, one of which dies.
+
+The nodes are raylets of this machine (`nodes.py`); drivers run in fresh interpreters. Whoever has
+to meet somebody waits for a file, never for a clock.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asks
+import pytest
+from nodes import ON_CLUSTERS, cluster, driver_environment, free_port, listening
+
+pytestmark = [
+    pytest.mark.slow,
+    ON_CLUSTERS,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None,
+                       reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
+]
+HERE = Path(__file__).parent
+WHERE = """
+import json, sys
+sys.path.insert(0, {here!r})
+import asks
+from sweeps.executors.ray import Ray
+from sweeps.executors.shard import Job, Stop
+
+def where(asked):   # pickled by value: it lies in __main__
+    import os, signal, pysim
+    if asked.header:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return pysim.__file__.encode()
+
+jobs = [Job(i, asks.question(i, "segfault" if i == 30 else "")) for i in range(60)]
+rows = [row for batch in Ray({address!r}, None, where)(jobs, stop=Stop()) for row in batch.rows]
+print(json.dumps([[row.index, row.record.decode(), row.error] for row in rows]))
+"""
+
+
+def place_of_work(address: str) -> str:
+    """Ask 60 jobs, one of which crashes; return where the workers' package lies."""
+    code = WHERE.format(here=str(HERE), address=address)
+    child = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True,
+                           check=False, env=driver_environment())
+    assert child.returncode == 0, child.stderr
+    rows = json.loads(child.stdout)
+    assert sorted(index for index, _, _ in rows) == list(range(60))
+    assert [index for index, _, error in rows if error] == [30]
+    (place,) = {record for _, record, error in rows if not error}
+    return place
+
+
+def test_a_cluster_that_lacks_the_package_gets_it(tmp_path: Path) -> None:
+    with cluster(tmp_path) as nodes:
+        assert re.search("py_modules_files|fencelab-ship-", place_of_work(nodes.address))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("grpc") is None,
+                    reason="NO GRPC: ray://, Ray's client, is not tested (pip install grpcio)")
+def test_a_cluster_behind_rays_client_gets_the_package_too(tmp_path: Path) -> None:
+    port = free_port()
+    with cluster(tmp_path, "grpcio", ray_client_server_port=port):
+        listening("127.0.0.1", port)
+        assert "py_modules_files" in place_of_work(f"ray://127.0.0.1:{port}")
+
+
+LONG = """
+import json, sys
+sys.path.insert(0, {here!r})
+import asks
+from sweeps.executors.ray import Ray
+from sweeps.executors.shard import Job, Stop
+
+def signed(asked):   # leaves its node's name; all but the first ones wait for three such names
+    import os, ray, time
+    names = os.path.join({folder!r}, "nodes")
+    open(os.path.join(names, ray.get_runtime_context().get_node_id()), "w").close()
+    while int.from_bytes(asked.params, "little") >= 20 and len(os.listdir(names)) < 3:
+        time.sleep(0.05)
+    time.sleep(0.05)
+    return asked.params
+
+rows = []
+for batch in Ray({address!r}, None, signed)([Job(i, asks.question(i)) for i in range(150)],
+                                            stop=Stop()):
+    rows += batch.rows
+print(json.dumps([[row.index, row.record.hex(), row.error] for row in rows]))
+"""
+
+
+@contextmanager
+def driver(code: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a driver; it is gone afterwards."""
+    child = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=driver_environment())
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def until(met: Callable[[], bool], child: subprocess.Popen[str]) -> None:
+    """Wait for something that a driver brings about, as long as it lives."""
+    while not met():
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+
+
+def test_a_node_that_dies_in_the_middle_costs_nothing_and_one_that_comes_is_used(
+    tmp_path: Path
+) -> None:
+    """Both nodes are at work when one is killed, and the rest waits until a third has begun."""
+    (names := tmp_path / "nodes").mkdir()
+    with cluster(tmp_path) as nodes, driver(LONG.format(
+            here=str(HERE), address=nodes.address, folder=str(tmp_path))) as child:
+        until(lambda: len(list(names.iterdir())) == 2, child)
+        nodes.tell("kill")
+        nodes.tell("add")
+        out, err = child.communicate()
+    assert (child.returncode, err) == (0, "")
+    rows = json.loads(out)
+    assert sorted(index for index, _, _ in rows) == list(range(150))
+    assert [error for _, _, error in rows if error] == []
+    assert all(record == asks.question(index).params.hex() for index, record, _ in rows)
