@@ -1,7 +1,7 @@
-"""The ray executor on two nodes without the package, one of which dies.
+"""The ray executor on two nodes without the package, one of which dies; drivers die too.
 
 The nodes are raylets of this machine (`nodes.py`); drivers run in fresh interpreters. Whoever has
-to meet somebody waits for a file, never for a clock.
+to meet somebody waits for a file or a stored record, never for a clock.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,6 +21,12 @@ import asks
 import pytest
 from nodes import ON_CLUSTERS, cluster, driver_environment, free_port, listening
 
+from pysim.scenario import Lowering
+from sweeps import grid, run
+from sweeps.executors.local import Processes
+from sweeps.executors.shard import Stop
+from sweeps.store import Store
+
 pytestmark = [
     pytest.mark.slow,
     ON_CLUSTERS,
@@ -27,6 +34,17 @@ pytestmark = [
                        reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
 ]
 HERE = Path(__file__).parent
+SWEEP = """
+# What does a small sweep cost?
+seeds = 10
+[axes]
+policy = ["preventive-range", "mark-7.2"]
+machine = ["sg2042"]
+harts = [1, 2, 4]
+workload = [{ inherit = "mixed", duration_ms = 1 }]
+"""
+COUNT = 2 * 3 * 10
+
 WHERE = """
 import json, sys
 sys.path.insert(0, {here!r})
@@ -59,9 +77,28 @@ def place_of_work(address: str) -> str:
     return place
 
 
-def test_a_cluster_that_lacks_the_package_gets_it(tmp_path: Path) -> None:
+def sweep(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the sweep from the command line."""
+    (folder / "q.toml").write_text(SWEEP)
+    return subprocess.run([sys.executable, "-m", "sweeps.cli", "sweep", str(folder / "q.toml"),
+                           *options], text=True, capture_output=True, check=False,
+                          env=driver_environment())
+
+
+def test_a_cluster_that_lacks_the_package_gets_it_and_is_not_heard(tmp_path: Path) -> None:
+    """What a user sees of a sweep there is what is seen of one here; off a terminal, a line of
+    progress every ten seconds may stand before the last."""
     with cluster(tmp_path) as nodes:
         assert re.search("py_modules_files|fencelab-ship-", place_of_work(nodes.address))
+        there = sweep(tmp_path, "--executor", "ray", "--address", nodes.address,
+                      "--store", str(tmp_path / "there.db"))
+    here = sweep(tmp_path, "--store", str(tmp_path / "here.db"))
+    assert (there.returncode, there.stdout) == (here.returncode, here.stdout)
+    *progress, last = there.stderr.splitlines()
+    assert last == f"{COUNT} computed, 0 stored in {tmp_path / 'there.db'}"
+    assert all(re.fullmatch(r"(planning|running): \d+ of \d+(, .*)?", line)
+               for line in progress), there.stderr
+    assert records(tmp_path / "there.db") == records(tmp_path / "here.db")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("grpc") is None,
@@ -132,3 +169,76 @@ def test_a_node_that_dies_in_the_middle_costs_nothing_and_one_that_comes_is_used
     assert sorted(index for index, _, _ in rows) == list(range(150))
     assert [error for _, _, error in rows if error] == []
     assert all(record == asks.question(index).params.hex() for index, record, _ in rows)
+
+
+STORING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_clusters
+from sweeps.executors.ray import Ray
+
+def gated(asked):   # so many answers of all workers; then they wait for a word
+    import os, ray, time
+    from sweeps.executors.shard import simulate
+    folder = {folder!r}
+    open(os.path.join(folder, "nodes", ray.get_runtime_context().get_node_id()), "w").close()
+    with open(os.path.join(folder, "tickets"), "ab", buffering=0) as tickets:
+        tickets.write(b".")
+        ticket = tickets.tell()
+    while ticket > {most} and not os.path.exists(os.path.join(folder, "go")):
+        time.sleep(0.05)
+    return simulate(asked)
+
+outcome = test_clusters.go(Path({store!r}), Ray({address!r}, None, gated))
+print(outcome.computed, outcome.stored, outcome.missing, len(outcome.failed))
+"""
+MOST = 20
+
+
+def go(path: Path, executor: run.Executor) -> run.Outcome:
+    points = grid.expand(grid.parse(SWEEP, "sweep"))
+    with Store(path, write=True) as store:
+        return run.run(run.plan(points.scenarios, Lowering(), stop=Stop()), store, executor,
+                       stop=Stop())
+
+
+def records(path: Path) -> dict[str, bytes]:
+    try:
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        found = database.execute("SELECT key, record FROM records").fetchall()
+        database.close()
+    except sqlite3.OperationalError:   # nothing is stored yet
+        return {}
+    assert len(found) == len({key for key, _ in found})
+    return dict(found)
+
+
+def storing(folder: Path, store: Path, address: str) -> str:
+    """Return a driver whose workers leave their names in a folder and wait there for a word."""
+    (folder / "nodes").mkdir(parents=True)
+    return STORING.format(here=str(HERE), folder=str(folder), store=str(store), address=address,
+                          most=MOST)
+
+
+def test_kill_9_of_the_driver_and_then_of_a_node_leaves_every_run_stored_once(
+    tmp_path: Path
+) -> None:
+    """Both die while work is under way on both nodes, and some of it is stored."""
+    store, first, second = tmp_path / "a.db", tmp_path / "first", tmp_path / "second"
+    with cluster(tmp_path) as nodes:
+        with driver(storing(first, store, nodes.address)) as child:
+            until(lambda: len(records(store)) >= MOST // 2, child)
+        kept = len(records(store))
+        assert MOST // 2 <= kept <= MOST
+        with driver(storing(second, store, nodes.address)) as child:
+            until(lambda: len(list((second / "nodes").iterdir())) == 2
+                  and len(records(store)) >= kept + MOST // 2, child)
+            assert len(records(store)) <= kept + MOST
+            nodes.tell("kill")
+            (second / "go").touch()
+            out, err = child.communicate()
+    assert (child.returncode, out.split()) == (0, [str(COUNT - kept), str(kept), "0", "0"]), err
+    assert go(tmp_path / "b.db", Processes(2)).computed == COUNT
+    assert records(store) == records(tmp_path / "b.db")
+    assert len(records(store)) == COUNT
