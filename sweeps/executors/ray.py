@@ -68,8 +68,9 @@ STUCK_SECONDS: Final = 1.0
 """How long a worker that has a thread it cannot end stays to hand over its last answer."""
 LOOK_SECONDS: Final = 2.0
 """How often the cluster is asked how many CPUs it has by now."""
-HANDSHAKE_SECONDS: Final = 180.0
-"""A node that has not fetched the package and said hello by then is not used."""
+HANDSHAKE_SECONDS: Final = 600.0
+"""A node that has not fetched the package and said hello by then is not used. Ray itself gives a
+node as long to fetch it (``setup_timeout_seconds`` of a runtime_env)."""
 PACKAGES: Final = ("pysim", "sweeps")
 NOT_SHIPPED: Final = ("*.c", "*.o", "__pycache__", "*.pyc")
 
