@@ -236,11 +236,11 @@ def started(python: str, folder: Path, head: dict[str, int]) -> Iterator[Nodes]:
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield Nodes(child, log)
-    finally:
         with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
             child.communicate(timeout=UP_SECONDS)   # it ends when it is told nothing more
+    finally:
         end_all(folder)
-        child.wait()
+        child.communicate()
 
 
 @contextmanager
