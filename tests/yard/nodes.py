@@ -222,8 +222,10 @@ class Nodes:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something, or that there is none."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
+    """Return the last line that says something, which no stack's addresses do, if there is one."""
+    lines = [line for line in text.splitlines()
+             if line.strip() and not re.search(r"\+0x[0-9a-f]+\)|\*\*\*", line)]
+    return lines[-1] if lines else "it said nothing"
 
 
 @contextmanager

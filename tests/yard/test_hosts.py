@@ -118,15 +118,9 @@ def inside(child: subprocess.Popen[bytes]) -> list[str]:
     return ["nsenter", "-t", str(child.pid), "-m", "-n", "-u"]
 
 
+LISTENS = f"import socket; socket.create_connection(({HEAD!r}, {PORT})).close()"
 MEET = f"""
-import socket, sys, time
-while True:
-    try:
-        socket.create_connection(({HEAD!r}, {PORT})).close()
-        break
-    except OSError:
-        time.sleep(0.2)
-import ray
+import ray, time
 ray.init(address="{HEAD}:{PORT}", log_to_driver=False, logging_level="ERROR")
 while sum(node["Alive"] for node in ray.nodes()) < 2:
     time.sleep(0.2)
@@ -145,17 +139,29 @@ def two_machines(folder: Path, python: str, drivers: str
         head = up.enter_context(machine(
             first, "head", [sessions], shown, python, "--head", f"--node-ip-address={HEAD}",
             f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={sessions}"))
+        succeeds([*inside(head), python, "-c", LISTENS], shown)
         other = up.enter_context(machine(
             second, "other", [sessions, drivers], shown, python,
             f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}"))
-        try:
-            subprocess.run([*inside(head), python, "-c", MEET], check=True, timeout=UP_SECONDS,
-                           env=shown, capture_output=True, text=True)
-        except subprocess.TimeoutExpired as error:
-            raise NoClusterError(f"two machines have not met after {UP_SECONDS} s") from error
-        except subprocess.CalledProcessError as error:
-            raise NoClusterError(f"two machines cannot meet: {last_line(error.stderr)}") from error
+        succeeds([*inside(head), python, "-c", MEET], shown)
         yield head, other
+
+
+def succeeds(command: list[str], shown: dict[str, str]) -> None:
+    """Wait until a command of the head's does; raise NoClusterError if it never does.
+
+    Each try enters the head's namespaces anew: one that came too early has found those of others.
+    """
+    said, end = "nothing was said", time.monotonic() + UP_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(command, env=shown, capture_output=True, text=True, check=False,
+                                  timeout=left)
+            if not done.returncode:
+                return
+            said = last_line(done.stderr)
+            time.sleep(1)
+    raise NoClusterError(f"two machines have not met after {UP_SECONDS} s: {said}")
 
 
 def token(folder: Path) -> dict[str, str]:
