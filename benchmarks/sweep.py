@@ -44,6 +44,9 @@ from sweeps.executors.shard import Batch, Executor, Job, Stop
 from sweeps.store import Store
 
 LOOK_SECONDS = 1.0
+RAY_SETTLES_SECONDS = 3.0
+"""Ray's workers come one after the other."""
+SEEDS_MAX = 10_000
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -67,23 +70,27 @@ def _timed(call: Callable[[], object]) -> float:
 
 def replicates(one: Scenario, count: int) -> points.Scenarios:
     """Return so many replicates of one scenario, as a sweep has them."""
-    text = "# How long?\n[axes]\npolicy = ['preventive-range']\n"
+    roots = -(-count // SEEDS_MAX)   # a point has at most so many replicates
+    text = "# How long?\n[axes]\npolicy = ['preventive-range']\n" \
+        f"root_seed = {list(range(roots))}\n"
     asked = grid.parse(text, "benchmark", changes=grid.Changes(sets={
         "machine": "sg2042", "harts": one.harts, "workload": {
-            "inherit": "mixed", "duration_ms": one.workload.duration_ms}}, seeds=count))
+            "inherit": "mixed", "duration_ms": one.workload.duration_ms}},
+        seeds=-(-count // roots)))
     return grid.expand(asked).scenarios
 
 
 def runs(milliseconds: float, seconds: float) -> int:
-    """Return how many runs are so many seconds of work for every core; at most a sweep's most."""
-    return max(20, min(10_000, int(seconds * 1000 / milliseconds) * CORES))
+    """Return how many runs are so many seconds of work for every core."""
+    return max(20, int(seconds * 1000 / milliseconds) * CORES)
 
 
 class Clock:
     """An executor that notes, from the first batch to the last, time and what was computed."""
 
-    def __init__(self, inner: Executor) -> None:
-        self._inner = inner
+    def __init__(self, inner: Executor, settle_seconds: float = 0.0) -> None:
+        self._inner, self._settle = inner, settle_seconds
+        self.came = 0.0   # the first batch; the window opens when all have settled
         self.first = self.last = self.first_cpu = self.last_cpu = self.engine = 0.0
         self.first_mine = self.last_mine = self._looking = 0.0
         self.runs = self._runs = 0
@@ -92,22 +99,24 @@ class Clock:
     def __call__(self, jobs: Sequence[Job], *, stop: Stop) -> Iterator[Batch]:
         """Pass batches on."""
         for batch in self._inner(jobs, stop=stop):
-            now = time.perf_counter()
-            if not batch.rows:   # nothing came for a while
-                yield batch
-                continue
-            if not self.first:
-                self.first, self.first_cpu, self.last = now, used(), now
-                self.first_mine = time.process_time()   # looking is not free
-            else:
-                self._sum += sum(row.cpu_s for row in batch.rows)
-                self._runs += len(batch.rows)
-            if now - self.last >= LOOK_SECONDS:
-                began = time.process_time()
-                self.last, self.last_cpu, self.engine = now, used() - self._looking, self._sum
-                self.last_mine, self.runs = began - self._looking, self._runs
-                self._looking += time.process_time() - began
+            if batch.rows:   # else nothing came for a while
+                self._note(batch, time.perf_counter())
             yield batch
+
+    def _note(self, batch: Batch, now: float) -> None:
+        self.came = self.came or now
+        if not self.first:
+            if now - self.came >= self._settle:
+                self.first, self.first_cpu, self.last = now, used(), now
+                self.first_mine = time.process_time()
+            return
+        self._sum += sum(row.cpu_s for row in batch.rows)
+        self._runs += len(batch.rows)
+        if now - self.last >= LOOK_SECONDS:   # looking is not free
+            began = time.process_time()
+            self.last, self.last_cpu, self.engine = now, used() - self._looking, self._sum
+            self.last_mine, self.runs = began - self._looking, self._runs
+            self._looking += time.process_time() - began
 
 
 def used() -> float:
@@ -135,7 +144,7 @@ def swept(name: str, milliseconds: float, seconds: float) -> dict[str, Any]:
     count = runs(milliseconds, seconds)
     from sweeps.executors.ray import Ray
     inner = {"processes": Processes, "threads": Threads}.get(name)
-    clock = Clock(inner(CORES) if inner else Ray("local", CORES))
+    clock = Clock(inner(CORES)) if inner else Clock(Ray("local", CORES), RAY_SETTLES_SECONDS)
     with tempfile.TemporaryDirectory(prefix="fencelab-") as folder:
         planned = run.plan(replicates(one, count), Lowering(), stop=Stop())
         with Store(Path(folder) / "a.db", write=True) as store:
@@ -145,7 +154,7 @@ def swept(name: str, milliseconds: float, seconds: float) -> dict[str, Any]:
     driver = clock.last_mine - clock.first_mine - (clock.engine if name == "threads" else 0.0)
     return told(name, milliseconds, count, clock.engine, clock.last - clock.first,
                 clock.last_cpu - clock.first_cpu, driver / max(1, clock.runs),
-                first=clock.first - began, whole=ended - began)
+                first=clock.came - began, whole=ended - began)
 
 
 def told(name: str, milliseconds: float, count: int, cpu: float, wall: float, all_cpu: float,

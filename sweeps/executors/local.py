@@ -87,7 +87,7 @@ class _Orders:
         self.stopped = True
         self._shards.put(None)
 
-    def __iter__(self) -> Iterator[tuple[Iterator[Job], bool]]:
+    def __iter__(self) -> Iterator[tuple[list[Job], bool]]:
         while (shard := self._shards.get()) is not None and not self.stopped:
             jobs, careful = shard
             yield unpacked_jobs(jobs), careful

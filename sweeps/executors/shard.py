@@ -109,10 +109,10 @@ def packed_jobs(jobs: Iterable[Job]) -> bytes:
         else (job.index, None, job.question) for job in jobs], pickle.HIGHEST_PROTOCOL)
 
 
-def unpacked_jobs(packed: bytes) -> Iterator[Job]:
-    """Yield the jobs, each made when its turn comes."""
-    for index, parts, question in pickle.loads(packed):
-        yield Job(index, question if parts is None else engine.Question.of(parts))
+def unpacked_jobs(packed: bytes) -> list[Job]:
+    """Return the jobs, all made at once: between runs each would meet cold caches."""
+    return [Job(index, question if parts is None else engine.Question.of(parts))
+            for index, parts, question in pickle.loads(packed)]
 
 
 def packed_batch(batch: Batch) -> bytes:
@@ -229,12 +229,13 @@ class _Bench:
     def work(self) -> None:
         """Answer the jobs in a row, in a thread of its own."""
         try:
+            flag = _DESK.flag = engine.Stop()
             with memory_limited(self._limits.memory_mib):
                 for job in self._jobs:
                     if self.left or self._stopped():
                         break
-                    flag = engine.Stop()
-                    _DESK.flag = flag
+                    if self._limits.timeout_s is not None:   # its own: it may be set late
+                        flag = _DESK.flag = engine.Stop()
                     self.at = job.index, time.monotonic(), flag
                     row = answer(job, self._ask, self._limits)
                     self.at = None
