@@ -86,27 +86,29 @@ def flush_tlb_mm(extent: Extent, *, svinval: bool = False) -> Handler:
     ]
 
 
-def update_mmu_cache(*, svvptc_aware: bool) -> Handler:
+def update_mmu_cache(*, svvptc_aware: bool, by_asid: bool = False) -> Handler:
     """Fence the user pages a fault has just mapped, on this hart.
 
     Source: linux 6.12, arch/riscv/include/asm/pgtable.h, update_mmu_cache_range; before 6.12 the
-    Svvptc test is missing.
+    Svvptc test is missing, from 7.3 on (15ce1d7c4ddf) the fences are of this address space and by
+    Svinval where there is one (kernel.md 4). assumed: as many instructions beside them.
     """
     fences: list[Steps] = [
         spend(paths.MAP_USER_PAGE, each_page=True),
-        fence(RANGE, threshold_pages=_NO_THRESHOLD),
+        fence(RANGE, threshold_pages=_NO_THRESHOLD, by_asid=by_asid, svinval=by_asid),
     ]
     test = spend(paths.SVVPTC_TEST, each_page=True)
     return [test, when(~SVVPTC, fences)] if svvptc_aware else fences
 
 
-def ptep_set_access_flags(*, svvptc_aware: bool) -> Handler:
+def ptep_set_access_flags(*, svvptc_aware: bool, by_asid: bool = False) -> Handler:
     """Fence after a permission or A/D change of one user page.
 
     Source: linux 6.12, arch/riscv/mm/pgtable.c, ptep_set_access_flags: with Svvptc a changed PTE is
     flushed on every hart of the mm, without it update_mmu_cache fences here.
     """
-    here: list[Steps] = [spend(paths.PROTECT_PAGE, loads=1), fence(PAGE)]
+    here: list[Steps] = [spend(paths.PROTECT_PAGE, loads=1),
+                         fence(PAGE, by_asid=by_asid, svinval=by_asid)]
     return [when(SVVPTC, flush_tlb_mm(PAGE), here)] if svvptc_aware else here
 
 
@@ -162,7 +164,9 @@ class Linux:
     """What every era since 6.10 shares; alone it maps without a fence and resolves no fault.
 
     ``svvptc_aware`` says whether the user side tests for the extension (7a21b2e370da, 6.12),
-    ``svinval_aware`` whether ranges are fenced by Svinval where there is one (a56972698810, 6.16).
+    ``svinval_aware`` whether ranges are fenced by Svinval where there is one (a56972698810, 6.16),
+    ``user_by_asid`` whether a fault fences its pages in its own address space only (15ce1d7c4ddf,
+    7.3).
     """
 
     name: str
@@ -170,6 +174,7 @@ class Linux:
     marks: tuple[Mark, ...] = ()
     svvptc_aware: bool = True
     svinval_aware: bool = False
+    user_by_asid: bool = False
 
     def map_kernel(self) -> Handler:
         """Store the PTEs and leave it at that."""
@@ -193,15 +198,15 @@ class Linux:
 
     def map_user(self) -> Handler:
         """Fence the new user pages here; from 6.12 on not if Svvptc bounds their staleness."""
-        return update_mmu_cache(svvptc_aware=self.svvptc_aware)
+        return update_mmu_cache(svvptc_aware=self.svvptc_aware, by_asid=self.user_by_asid)
 
     def protect_user(self) -> Handler:
         """Fence the changed user page."""
-        return ptep_set_access_flags(svvptc_aware=self.svvptc_aware)
+        return ptep_set_access_flags(svvptc_aware=self.svvptc_aware, by_asid=self.user_by_asid)
 
     def user_spurious(self) -> Handler:
         """Fence the page of a write that faults again (flush_tlb_fix_spurious_fault)."""
-        return ptep_set_access_flags(svvptc_aware=self.svvptc_aware)
+        return ptep_set_access_flags(svvptc_aware=self.svvptc_aware, by_asid=self.user_by_asid)
 
     def unmap_user(self) -> Handler:
         """Fence the unmapped user range."""
@@ -280,7 +285,8 @@ class Mark72(Linux):
     """Map without a fence; each hart fences in full at its first kernel page fault after the mark.
 
     The fence is unconditional (1b2c6b56a9fa), the bitmap has its size (26c171fc4853), vmemmap is
-    marked too. ``barrier`` adds the write barrier between PTE and mark that linux-next has.
+    marked too. ``barrier`` adds the write barrier between PTE and mark that linux-next has. The
+    user side is 7.2's; 7.3 fences a fault's pages as ``user_by_asid`` does.
     Source: linux 7.2, arch/riscv/include/asm/cacheflush.h and arch/riscv/kernel/entry.S.
     """
 
@@ -329,4 +335,5 @@ NONE: Final = NoFence()
 PREVENTIVE_RANGE: Final = PreventiveRange()
 MARK_6_12: Final = Mark612()
 MARK_7_2: Final = Mark72()
-MARK_BARRIER: Final = Mark72(name="mark-barrier", source="linux-next 2026", barrier=True)
+MARK_BARRIER: Final = Mark72(name="mark-barrier", source="linux-next 2026", barrier=True,
+                             user_by_asid=True)

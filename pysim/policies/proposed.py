@@ -41,6 +41,7 @@ class MarkSwitchIn(Mark72):
     name: str = "mark-switch-in"
     source: str = "proposed"
     barrier: bool = True
+    user_by_asid: bool = True
 
     def switch_task(self) -> Handler:
         """Receive what was mapped before this task became runnable."""

@@ -33,6 +33,16 @@ def test_a_fault_fences_each_page_it_installs_unless_svvptc(pages: int) -> None:
     assert counted(fault, "user_faults", "user_fault_pages") == (1, pages)
 
 
+@pytest.mark.parametrize("policy", ["mark-barrier", "mark-switch-in"])
+def test_from_7_3_on_a_fault_fences_in_its_own_address_space(policy: str) -> None:
+    """kernel.md 4 and 7: update_mmu_cache_range by ASID (15ce1d7c4ddf); 7.2 and before did not."""
+    for kind, pages in (("user_fault", 16), ("user_protect", 1), ("user_spurious", 1)):
+        rows = [item(kind, 0, 10, arg=pages)]
+        assert fences(rows, policy="mark-7.2") == (0, pages, 0, 0)
+        assert fences(rows, policy=policy) == (0, 0, 0, pages)
+    assert fences([item("user_fault", 0, 10, arg=16)], policy=policy, svvptc=1) == (0, 0, 0, 0)
+
+
 def test_a_fault_drops_no_page_in_use() -> None:
     """Its pages are fresh; a COW or a munmap has a page that the hart was using."""
     user = {"visit_cycles": 100, "visit_text_permille": 0, "user_pages": 1}
