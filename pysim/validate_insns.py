@@ -122,9 +122,14 @@ def compare(rows: Iterable[Counted], pairs: Callable[[Iterable[str]], Iterable[t
         found[place] = {}
         for more, less in pairs(kernels):
             try:
-                found[place][more, less] = _pair(kernels[more], kernels[less], predict)
+                pair = _pair(kernels[more], kernels[less], predict)
             except MissingColumnError as missing:
                 yield _row(place, more, less, reason=str(missing))
+                continue
+            if not pair.more or not all(row["ops"] for row in pair.more):
+                yield _row(place, more, less, reason="no repetition of both with operations in it")
+            else:
+                found[place][more, less] = pair
     tick = _tick(pair for there in found.values() for pair in there.values() if pair.same)
     for place, there in found.items():
         controls = [pair for pair in there.values() if pair.same]

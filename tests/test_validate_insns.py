@@ -64,11 +64,27 @@ def test_a_difference_is_predicted_an_operation_and_ticks_are_taken_off(tmp_path
     assert row.outcome == "pass"
 
 
-def test_paths_that_differ_from_the_counts_fail_and_so_does_the_folder(tmp_path: Path) -> None:
+def test_paths_that_differ_fail_and_the_exact_counts_keep_their_answer(tmp_path: Path) -> None:
+    good = folder(tmp_path)
     report = folder(tmp_path, each=FAULT | {"mark+svvptc": 2})
     assert only(report).outcome == "fail"
-    assert not report.ok
+    assert report.rows == good.rows
+    assert report.ok == good.ok
     assert "fail" in report.text()
+    assert "no exit status hangs on it" in report.text()
+
+
+def test_kernels_without_a_repetition_in_common_are_not_scored(tmp_path: Path) -> None:
+    folder(tmp_path)
+    table = tmp_path / "counts_x.csv"
+    lines = table.read_text().splitlines()
+    moved = [line.replace("svvptc,m,1,pf_file,", "svvptc,m,1,pf_file,7") for line in lines]
+    table.write_text("\n".join(moved) + "\n")
+    reasons = {row.less: row.reason for row in vk.validate_kernel(tmp_path).instructions}
+    assert reasons["mark+svvptc"] == "no repetition of both with operations in it"
+    idle = [line.replace(f",{PAGES},", ",0,") for line in lines]
+    table.write_text("\n".join(idle) + "\n")
+    assert {row.outcome for row in vk.validate_kernel(tmp_path).instructions} == {"not scored"}
 
 
 def without_spend(question: Question) -> Result:
