@@ -99,7 +99,7 @@ def without_spend(question: Question) -> Result:
     return engine.simulate(dataclasses.replace(question, ops=bytes(free)))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_without_the_paths_nothing_passes(shared: Path) -> None:
     """What the counted kernels show is more than their fences: 1 a page and not 8."""
     with_them, without = (
@@ -157,7 +157,7 @@ def test_without_counts_the_instructions_are_not_scored(monkeypatch: pytest.Monk
     assert "FENCELAB_SHARED" in rows[0].reason
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_difference_has_its_paths_and_its_tick(shared: Path) -> None:
     rows = validate.validate(shared / "data" / "kernel", only="instructions").rows
     scored = [row for row in rows if row.outcome in ("pass", "fail")]
