@@ -375,14 +375,20 @@ GROUPS: Final[Mapping[str, Group]] = {
 }
 
 
+def chosen(only: str | None) -> tuple[str, ...]:
+    """Return the groups to score: the one named, or all. Raises InputError for an unknown one."""
+    if only is None:
+        return tuple(GROUPS)
+    if only not in GROUPS:
+        raise InputError("validate", "only", f"unknown group {only!r}", got=only, nearest=GROUPS)
+    return (only,)
+
+
 def validate(data: Path | None = None, *, only: str | None = None,
              simulate: Callable[[Question], Result] = engine.simulate) -> Scoreboard:
     """Score every group; ``data`` is a folder of counted kernels, by default the shared one.
 
     ``only`` names one group. Raises InputError for an unknown one, or a folder that is none.
     """
-    if only is not None and only not in GROUPS:
-        raise InputError("validate", "only", f"unknown group {only!r}", got=only, nearest=GROUPS)
     bench = Bench(data=data or shared_counts(), simulate=simulate)
-    chosen = GROUPS.values() if only is None else (GROUPS[only],)
-    return Scoreboard(rows=tuple(row for group in chosen for row in group(bench)))
+    return Scoreboard(rows=tuple(row for name in chosen(only) for row in GROUPS[name](bench)))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sweeps.cli_sweep import EXECUTORS, STORE
+from sweeps.cli_sweep import EXECUTORS, STORE, asked_through
 
 if TYPE_CHECKING:
     from pysim.check import Anywhere, Checked, Search
@@ -164,27 +164,14 @@ def _all(given: dict[str, Any], machines: Mapping[str, Sequence[Parameters]],
     asked = matrix.questions([ops.lower(policy) for policy in POLICIES], scenarios, machines,
                              search)
     if given["executor"] or given["store"]:
-        found, status = _swept(asked, given)
+        records, status = asked_through(asked, given, matrix.answer)
+        found = {key: matrix.read(record) for key, record in records.items()}
     else:
         found = {one.key: matrix.read(matrix.answer_with(one, search)) for one in asked}
         status = 0
     cells = _cells(asked, found)
     _print_matrix(given, machines, [scenario.name for scenario in scenarios], cells)
     return status or (STATUS["unknown"] if "?" in cells.values() else STATUS["verified"])
-
-
-def _swept(asked: Sequence[Asked], given: dict[str, Any]) -> tuple[dict[str, Verdict], int]:
-    """Compute through an executor what the store lacks; return verdicts and an exit status."""
-    from sweeps import asking, matrix
-    from sweeps.cli_sweep import executor_of
-
-    path = Path(given["store"] or STORE)
-    executor = executor_of(executor=given["executor"] or "processes", address=given["address"],
-                           workers=given["workers"], timeout_s=None, memory_mib=None,
-                           ask=matrix.answer)
-    answered = asking.ask(asked, path, executor)
-    status = answered.tell(path)
-    return {key: matrix.read(record) for key, record in answered.records.items()}, status
 
 
 def _cells(asked: Sequence[Asked], found: dict[str, Verdict]) -> dict[tuple[str, str, str], str]:

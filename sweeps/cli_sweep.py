@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +15,7 @@ from pysim.errors import InputError
 from sweeps.cli_parts import FORMATS, F, Real
 
 if TYPE_CHECKING:
+    from sweeps.asking import Question
     from sweeps.executors.shard import Executor, Simulate
     from sweeps.grid import Changes, Sweep
     from sweeps.metrics import Row
@@ -62,6 +63,21 @@ def executor_of(*, executor: str, address: str | None, workers: int | None,
     from sweeps.executors import local
     made = local.Threads if executor == "threads" else local.Processes
     return made(workers, ask or simulate, limits)
+
+
+def asked_through(asked: Sequence[Question], given: Mapping[str, Any],
+                  answer: Simulate) -> tuple[dict[str, bytes], int]:
+    """Compute through an executor what the store lacks; return records and an exit status.
+
+    ``given`` are the options executor, address, workers and store, None where not given.
+    """
+    from sweeps import asking
+
+    path = Path(given["store"] or STORE)
+    executor = executor_of(executor=given["executor"] or "processes", address=given["address"],
+                           workers=given["workers"], timeout_s=None, memory_mib=None, ask=answer)
+    answered = asking.ask(asked, path, executor)
+    return answered.records, answered.tell(path)
 
 
 @click.command()

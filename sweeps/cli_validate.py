@@ -8,15 +8,12 @@ Exit status: 0 when something was scored and all of it holds, 1 when a row fails
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sweeps.cli_parts import Nearest, Real, formatted
-from sweeps.cli_sweep import EXECUTORS, STORE
-
-if TYPE_CHECKING:
-    from pysim.scores import Scoreboard
+from sweeps.cli_sweep import EXECUTORS, STORE, asked_through
 
 
 @click.group(cls=Nearest, invoke_without_command=True)
@@ -44,29 +41,17 @@ def validate(ctx: click.Context, /, form: str, *, data: Path | None, only: str |
 
     status = 0
     if given["executor"] or given["store"]:
-        board, status = _scored(data, only, given)
+        from sweeps import scoring
+
+        asked = scoring.questions(data, only)
+        records, status = asked_through(asked, given, scoring.answer)
+        board = scoring.board(asked, records)
     elif given["address"] or given["workers"]:
         raise click.UsageError("--address and --workers need --executor")
     else:
         board = scores.validate(data, only=only)
     click.echo(listings.scoreboard(board, form, explain=explain))
     return status or (0 if board.ok else 1)
-
-
-def _scored(data: Path | None, only: str | None,
-            given: dict[str, Any]) -> tuple[Scoreboard, int]:
-    """Score through an executor what the store lacks; return the rows and an exit status."""
-    from sweeps import asking, scoring
-    from sweeps.cli_sweep import executor_of
-
-    asked = scoring.questions(data, only)
-    path = Path(given["store"] or STORE)
-    executor = executor_of(executor=given["executor"] or "processes", address=given["address"],
-                           workers=given["workers"], timeout_s=None, memory_mib=None,
-                           ask=scoring.answer)
-    answered = asking.ask(asked, path, executor)
-    status = answered.tell(path)
-    return scoring.board(asked, answered.records), status
 
 
 @validate.command("walk")

@@ -53,13 +53,12 @@ class Asked:
 
 def questions(data: Path | None, only: str | None) -> list[Asked]:
     """Return a question for each group. Raises InputError for an unknown group or folder."""
-    if only is not None and only not in validate.GROUPS:
-        raise InputError("validate", "only", f"unknown group {only!r}", got=only,
-                         nearest=validate.GROUPS)
+    groups = validate.chosen(only)
     folder = data or validate.shared_counts()
+    if folder and not folder.is_dir():
+        raise InputError(str(folder), "", "is not a folder")
     where, digest = (str(folder.resolve()), _digest(folder)) if folder else ("", "")
-    return [Asked(group=group, data=where, digest=digest)
-            for group in (validate.GROUPS if only is None else (only,))]
+    return [Asked(group=group, data=where, digest=digest) for group in groups]
 
 
 def answer(asked: Asked) -> bytes:

@@ -42,9 +42,11 @@ def test_a_key_is_of_the_group_the_sources_and_every_count(
     assert not {one.key for one in scoring.questions(counts, None)} & more
 
 
-def test_an_unknown_group_is_refused_with_the_nearest() -> None:
+def test_an_unknown_group_or_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'SBI calls'"):
         scoring.questions(None, "SBI cals")
+    with pytest.raises(InputError, match="nowhere: is not a folder"):
+        scoring.questions(tmp_path / "nowhere", None)
 
 
 @pytest.mark.parametrize("executor", [local.Threads(2, scoring.answer),
