@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -27,9 +28,14 @@ from typing import Final, NoReturn, TypeVar
 
 import pytest
 
-ON_CLUSTERS: Final = pytest.mark.skipif(
-    os.environ.get("FENCELAB_CLUSTERS") != "1",
-    reason="clusters of several nodes have the machine for themselves: `make clusters`")
+ON_CLUSTERS: Final = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.environ.get("FENCELAB_CLUSTERS") != "1",
+        reason="clusters of several nodes have the machine for themselves: `make clusters`"),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None,
+                       reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
+]
 
 UP_SECONDS: Final = 300
 """assumed: a cluster that is not up by then never will be. On two busy cores it takes 20."""

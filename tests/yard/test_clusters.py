@@ -27,12 +27,7 @@ from sweeps.executors.local import Processes
 from sweeps.executors.shard import Stop
 from sweeps.store import Store
 
-pytestmark = [
-    pytest.mark.slow,
-    ON_CLUSTERS,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None,
-                       reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
-]
+pytestmark = ON_CLUSTERS
 HERE = Path(__file__).parent
 SWEEP = """
 # What does a small sweep cost?

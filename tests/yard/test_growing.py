@@ -26,12 +26,7 @@ from nodes import (
 
 from pysim import engine
 
-pytestmark = [
-    pytest.mark.slow,
-    ON_CLUSTERS,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None,
-                       reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
-]
+pytestmark = ON_CLUSTERS
 HERE = Path(__file__).parent
 PACKAGE = Path(engine.__file__).resolve().parents[1]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -26,12 +25,7 @@ from nodes import (
     last_line,
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    ON_CLUSTERS,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None,
-                       reason="RAY IS NOT INSTALLED: the ray executor is not tested"),
-]
+pytestmark = ON_CLUSTERS
 HERE = Path(__file__).parent
 HEAD, OTHER = "10.213.0.1", "10.213.0.2"
 PORT = "6379"
